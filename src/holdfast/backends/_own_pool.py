@@ -1,0 +1,168 @@
+"""Pools of holdfast's own: a fixed number of places, lent in the order in which they were asked for.
+
+A connection is opened when a place without one is lent, so nothing runs in the background. One that
+has gone stale while it lay idle (the server was restarted, or ended the session) is replaced without
+anybody noticing: nothing was sent on it, so that is certain to be safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from holdfast.backends import _fork
+from holdfast.backends._fair import FairPool
+
+__all__ = ["AsyncOwnPool", "SyncOwnPool", "in_thread"]
+
+T = TypeVar("T")
+
+
+class _Pooled(Protocol):
+    def alive(self) -> bool: ...
+
+    def in_transaction(self) -> bool: ...
+
+    def stale(self) -> bool: ...
+
+    def drop(self) -> None: ...
+
+
+L = TypeVar("L", bound=_Pooled)
+
+
+class _OwnPool(Generic[L]):
+    def __init__(self, max_connections: int) -> None:
+        self._size = max_connections
+        self._places: FairPool[L | None] = FairPool([None] * max_connections)
+        _fork.remember(self)
+
+    def give(self, link: L) -> None:
+        """Give a link back; one that cannot be used by the next is closed."""
+        if link.alive() and not link.in_transaction():
+            self._places.give(link)
+        else:
+            link.drop()
+            self._places.give(None)
+
+    def forget_inherited(self) -> None:
+        """After a fork: begin with nothing."""
+        _fork.leak(link for link in self._take_idle() if link is not None)
+        self._places = FairPool([None] * self._size)
+
+    def _take_idle(self) -> list[L | None]:
+        idle = []
+        while (place := self._places.take_now()) is not None:
+            idle.append(place[0])
+        return idle
+
+    def _drop_idle(self) -> None:
+        for link in self._take_idle():
+            if link is not None:
+                link.drop()
+            self._places.give(None)
+
+
+class SyncOwnPool(_OwnPool[L]):
+    """Links for blocking code; `connect` is given the seconds that it may take."""
+
+    def __init__(self, connect: Callable[[float], L], max_connections: int) -> None:
+        super().__init__(max_connections)
+        self._connect = connect
+
+    def take(self, seconds: float) -> L:
+        """Borrow a link, opening one if there is room.
+
+        Raises:
+            TimeoutError: all places stayed lent for so long.
+        """
+        try:
+            link = self._places.take(seconds)
+        except TimeoutError:
+            message = f"all {self._size} connections stayed in use for {seconds:g} s"
+            raise TimeoutError(message) from None
+        if link is not None:
+            if link.alive() and not link.stale():
+                return link
+            link.drop()
+        try:
+            return self._connect(seconds)
+        except BaseException:
+            self._places.give(None)
+            raise
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they are given back."""
+        self._drop_idle()
+
+
+class AsyncOwnPool(_OwnPool[L]):
+    """Links for asyncio code. A link stays on the event loop that opened it."""
+
+    def __init__(self, connect: Callable[[float], Awaitable[L]], max_connections: int) -> None:
+        super().__init__(max_connections)
+        self._connect = connect
+
+    async def take(self, seconds: float) -> L:
+        """Borrow a link, opening one if there is room.
+
+        Raises:
+            TimeoutError: all places stayed lent for so long.
+        """
+        try:
+            link = await self._places.take_async(seconds)
+        except TimeoutError:
+            message = f"all {self._size} connections stayed in use for {seconds:g} s"
+            raise TimeoutError(message) from None
+        if link is not None:
+            if link.alive() and not link.stale():
+                return link
+            link.drop()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._connect(seconds)
+        except BaseException:
+            self._places.give(None)
+            raise
+
+    async def close(self) -> None:
+        """Close the idle connections; those in use are closed when they are given back."""
+        self._drop_idle()
+
+
+def in_thread(function: Callable[[], T], seconds: float, discard: Callable[[T], None]) -> T:
+    """Call `function` in a thread, and wait for it no longer than `seconds`.
+
+    For connecting, where a name lookup or a hanging server cannot be interrupted. A result that comes
+    too late is given to `discard`.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    outcome: list[Any] = []
+    late = threading.Lock()  # held by whoever decides first: the thread when done, or the waiter when late
+
+    def work() -> None:
+        try:
+            result: Any = function()
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiter
+            outcome.append((None, error))
+            late.acquire(blocking=False)
+            return
+        outcome.append((result, None))
+        if not late.acquire(blocking=False):
+            discard(result)
+
+    thread = threading.Thread(target=work, name="holdfast-connect", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive() and late.acquire(blocking=False):
+        message = f"no connection within {seconds:g} s"
+        raise TimeoutError(message)
+    thread.join()
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]

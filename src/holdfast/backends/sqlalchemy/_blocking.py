@@ -1,0 +1,165 @@
+"""Links over a SQLAlchemy `Session`, `Connection` or `Engine`, for blocking code."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from holdfast.backends.migrations import upgrade_with
+from holdfast.backends.postgres._guard import AsyncGuard, SyncGuard
+from holdfast.backends.sql import Row, Statement
+from holdfast.backends.sqlalchemy._spelling import alive, drop, spelled
+from holdfast.backends.sqlite._database import register_functions
+from holdfast.backends.sqlite._errors import lacks_function, lacks_tables
+from holdfast.backends.sqlite._joined import MISSING
+from holdfast.backends.transactions import RELEASE, SAVEPOINT, UNDO
+from holdfast.clock import SYSTEM_CLOCK
+
+__all__ = ["EngineLinks", "SessionLink"]
+
+
+class SessionLink:
+    """A `Session` or `Connection`: both begin by themselves, so there is always a transaction to join.
+
+    `owner` is what begins savepoints, so that a Session forgets objects whose rows were undone.
+    """
+
+    autocommit = False
+
+    def __init__(self, owner: Any, connection: Callable[[], Any]) -> None:
+        self._owner = owner
+        self._connection = connection
+        self._savepoints: list[Any] = []
+        self._driver: Any = None
+
+    def driver(self) -> Any:
+        """Return the connection of the driver below, and remember it for when things go wrong."""
+        self._driver = self._connection().connection.driver_connection
+        return self._driver
+
+    def in_transaction(self) -> bool:
+        return True
+
+    def alive(self) -> bool:
+        return self._driver is None or alive(self._driver)
+
+    def drop(self) -> None:
+        if self._driver is not None:
+            drop(self._driver)
+
+    def fetch(self, statement: Statement, parameters: Mapping[str, Any], seconds: float) -> list[Row]:
+        connection = self._connection()
+        driver = self.driver()
+        with self._deadline(driver, seconds):
+            self._lock_sqlite(connection, driver, statement)
+            if statement in _SAVEPOINTS:
+                return self._savepoint(statement)
+            return self._repaired(connection, statement, parameters)
+
+    def _repaired(self, connection: Any, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
+        # SQLite's tables, and its functions on the user's connection, are made when they are first missing.
+        for _ in MISSING:
+            try:
+                return _execute(connection, statement, parameters)
+            except Exception as error:
+                original = getattr(error, "orig", None)
+                if original is None or connection.dialect.name != "sqlite":
+                    raise
+                if lacks_function(original):
+                    # Through SQLAlchemy's adapter, for the driver below may be an asynchronous one.
+                    register_functions(connection.connection.dbapi_connection, SYSTEM_CLOCK)
+                elif statement.schema is not None and lacks_tables(original, statement):
+                    upgrade_with(lambda *query: _execute(connection, *query), statement.schema, "sqlite")
+                else:
+                    raise
+        return _execute(connection, statement, parameters)
+
+    def _savepoint(self, statement: Statement) -> list[Row]:
+        if statement is SAVEPOINT.statement:
+            self._savepoints.append(self._owner.begin_nested())
+        elif statement is UNDO.statement:
+            self._savepoints[-1].rollback()
+        elif (nested := self._savepoints.pop()).is_active:
+            nested.commit()
+        return []
+
+    @staticmethod
+    def _lock_sqlite(connection: Any, driver: Any, statement: Statement) -> None:
+        # The driver would begin a deferred transaction, whose first write fails when another wrote meanwhile.
+        if connection.dialect.name == "sqlite" and statement.writes and not driver.in_transaction:
+            connection.exec_driver_sql("begin immediate")
+
+    @staticmethod
+    def _deadline(driver: Any, seconds: float) -> contextlib.AbstractContextManager[None]:
+        if not hasattr(driver, "pgconn"):
+            return contextlib.nullcontext()
+        guard = AsyncGuard if inspect.iscoroutinefunction(type(driver).wait) else SyncGuard
+        return guard(driver).within(seconds)
+
+    def begin(self, seconds: float) -> None:
+        """Do nothing: it is begun."""
+
+    def commit(self, seconds: float) -> None:
+        """Do nothing: that is the user's."""
+
+    def rollback(self, seconds: float) -> None:
+        """Do nothing: that is the user's."""
+
+
+class EngineLink(SessionLink):
+    """A connection that an engine has lent to us: its transactions are ours."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection, lambda: connection)
+        self.connection = connection
+
+    def in_transaction(self) -> bool:
+        return bool(self.connection.in_transaction())
+
+    def commit(self, seconds: float) -> None:
+        with self._deadline(self.driver(), seconds):
+            # A COMMIT after a failed statement, whose error somebody swallowed, is a ROLLBACK; this is not.
+            if self.connection.dialect.name == "postgresql":
+                self.connection.exec_driver_sql("select 1")
+            self.connection.commit()
+
+    def rollback(self, seconds: float) -> None:
+        with self._deadline(self.driver(), seconds):
+            self.connection.rollback()
+
+    def begin(self, seconds: float) -> None:
+        with self._deadline(self.driver(), seconds):
+            self.connection.begin()
+            if self.connection.dialect.name == "sqlite":
+                self.connection.exec_driver_sql("begin immediate")
+
+
+class EngineLinks:
+    """An `Engine` as a source of links."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def take(self, seconds: float) -> EngineLink:
+        """Borrow a connection; how long that may take is the engine's own `pool_timeout`."""
+        del seconds
+        return EngineLink(self._engine.connect())
+
+    def give(self, link: EngineLink) -> None:
+        """Give it back; SQLAlchemy rolls back what is open."""
+        if not link.alive():
+            link.connection.invalidate()
+        link.connection.close()
+
+    def close(self) -> None:
+        """Leave the user's engine as it is."""
+
+
+_SAVEPOINTS = {SAVEPOINT.statement, UNDO.statement, RELEASE.statement}
+
+
+def _execute(connection: Any, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
+    result = connection.exec_driver_sql(*spelled(statement, parameters, connection.dialect))
+    return [tuple(row) for row in result] if result.returns_rows else []

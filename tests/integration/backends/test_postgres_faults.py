@@ -1,0 +1,310 @@
+"""A server that dies, hangs, restarts or ends sessions: the right one of the two errors, within the deadline."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+import holdfast.backends
+from holdfast.backends.migrations import migrate
+from holdfast.backends.postgres import PostgresAsync
+from holdfast.backends.postgres._address import parse
+from holdfast.backends.postgres._connect import asyncpg_pool
+from holdfast.backends.sql import Query, Statement
+from holdfast.errors import BackendError, BackendUnavailable, OutcomeUnknown
+from holdfast.testing.services import PostgresServer
+from tests.integration.backends.sql_backends import (
+    POSTGRES_CLIENTS,
+    SCHEMA,
+    calling,
+    entered,
+    increase,
+    increase_twice,
+    now,
+    stored,
+    value,
+)
+
+DEADLINE = 0.5
+# What an answer may come too late by, on a machine that does other things too.
+GRACE = 0.4
+
+SLOW_READ: Query[Any] = Query(Statement("slow read", "select pg_sleep(5)"), {})
+SLOW_WRITE: Query[Any] = Query(
+    Statement("slow write", "insert into holdfast_counter select 'slow', 1 from (select pg_sleep(5)) as pause"), {}
+)
+# A commit that takes its time: a deferred trigger sleeps in it.
+SLOW_COMMIT = """
+create function slowly() returns trigger language plpgsql as 'begin perform pg_sleep(5); return null; end';
+create constraint trigger slow after insert on holdfast_counter deferrable initially deferred
+    for each row when (new.name = 'slow commit') execute function slowly();
+"""
+
+
+def _url(kind: str, url: str) -> Any:
+    if kind == "sync":
+        return holdfast.backends.connect(url, timeout=DEADLINE)
+    if kind == "async":
+        return holdfast.backends.connect_async(url, timeout=DEADLINE)
+    address = parse(url)
+    return PostgresAsync(asyncpg_pool(address), address.place, timeout=DEADLINE)
+
+
+@pytest.fixture(params=["sync", "async", "asyncpg"])
+async def backend(request: pytest.FixtureRequest, own_postgres_server: PostgresServer) -> AsyncIterator[Any]:
+    with holdfast.backends.connect(own_postgres_server.url) as setup:
+        migrate(setup, [SCHEMA])
+    with psycopg.connect(own_postgres_server.url, autocommit=True) as connection:
+        connection.execute(SLOW_COMMIT)
+    opened = _url(request.param, own_postgres_server.url)
+    await now(opened.query(increase()))  # a connection lies in the pool
+    yield opened
+    await now(opened.aclose() if hasattr(opened, "aclose") else opened.close())
+
+
+async def while_it_works(work: Callable[[], Any], hurt: Callable[[], Any]) -> Any:
+    """Return what `work()` raised or returned, while `hurt()` was called a moment after its begin."""
+
+    async def working() -> Any:
+        try:
+            return await _in_thread(work)
+        except BackendError as error:
+            return error
+
+    task = asyncio.ensure_future(working())
+    await asyncio.sleep(0.15)
+    assert not task.done()
+    await asyncio.to_thread(hurt)
+    return await task
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    # A blocking backend blocks, so it gets a thread; a coroutine must stay on this loop.
+    return await now(await asyncio.to_thread(work))
+
+
+def slow_commit(backend: Any) -> Callable[[], Any]:
+    def steps() -> Any:
+        yield from increase("slow commit")
+
+    return lambda: backend.atomic(steps)
+
+
+def in_transaction(backend: Any) -> Callable[[], Any]:
+    def steps() -> Any:
+        yield from increase("within")
+        yield from SLOW_READ
+
+    return lambda: backend.atomic(steps)
+
+
+def of_kind(error: object, kind: type[BackendError]) -> None:
+    assert type(error) is kind, repr(error)
+
+
+async def test_killed_in_a_read_nothing_was_done(backend: Any, own_postgres_server: PostgresServer) -> None:
+    of_kind(await while_it_works(lambda: backend.query(SLOW_READ), own_postgres_server.kill), BackendUnavailable)
+
+
+async def test_killed_in_a_write_by_itself_it_may_have_been_done(
+    backend: Any, own_postgres_server: PostgresServer
+) -> None:
+    of_kind(await while_it_works(lambda: backend.query(SLOW_WRITE), own_postgres_server.kill), OutcomeUnknown)
+
+
+async def test_killed_before_commit_nothing_was_done(backend: Any, own_postgres_server: PostgresServer) -> None:
+    of_kind(await while_it_works(in_transaction(backend), own_postgres_server.kill), BackendUnavailable)
+    own_postgres_server.restart()
+    assert await asyncio.to_thread(stored, own_postgres_server.url, "within") is None
+
+
+async def test_killed_in_commit_it_may_have_been_done(backend: Any, own_postgres_server: PostgresServer) -> None:
+    of_kind(await while_it_works(slow_commit(backend), own_postgres_server.kill), OutcomeUnknown)
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("read", BackendUnavailable),
+        ("write", OutcomeUnknown),
+        ("before", BackendUnavailable),
+        ("commit", OutcomeUnknown),
+    ],
+)
+async def test_a_server_that_hangs_is_left_within_the_deadline(
+    backend: Any, own_postgres_server: PostgresServer, what: str, kind: type[BackendError]
+) -> None:
+    work = {
+        "read": lambda: backend.query(value()),
+        "write": lambda: backend.query(increase()),
+        "before": lambda: backend.atomic(increase_twice),
+        "commit": slow_commit(backend),
+    }[what]
+    if what != "commit":
+        own_postgres_server.pause()
+    begun = time.monotonic()
+    with pytest.raises(kind) as caught:
+        await now(await asyncio.to_thread(work)) if what != "commit" else await _paused(work, own_postgres_server)
+    assert type(caught.value) is kind
+    assert time.monotonic() - begun < DEADLINE + GRACE
+    own_postgres_server.resume()
+    assert await now(backend.query(value())) is not None
+
+
+async def _paused(work: Callable[[], Any], server: PostgresServer) -> Any:
+    answer = await while_it_works(work, server.pause)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+async def test_a_server_that_cannot_be_reached_is_a_refusal(backend: Any, own_postgres_server: PostgresServer) -> None:
+    own_postgres_server.kill()
+    begun = time.monotonic()
+    for ask in (lambda: backend.query(increase()), lambda: backend.atomic(increase_twice)):
+        with pytest.raises(BackendUnavailable):
+            await now(ask())
+    assert time.monotonic() - begun < 2 * (DEADLINE + GRACE)
+
+
+async def test_a_hanging_server_cannot_be_connected_to_within_the_deadline(
+    own_postgres_server: PostgresServer,
+) -> None:
+    own_postgres_server.pause()
+    for kind in ("sync", "async", "asyncpg"):
+        backend = _url(kind, own_postgres_server.url)
+        begun = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            await now(backend.query(increase()))
+        assert time.monotonic() - begun < DEADLINE + GRACE
+    own_postgres_server.resume()
+
+
+async def test_a_restart_between_two_calls_goes_unnoticed(backend: Any, own_postgres_server: PostgresServer) -> None:
+    await asyncio.to_thread(own_postgres_server.restart)
+    assert await now(backend.query(increase())) == 2
+    assert await now(backend.atomic(increase_twice)) == 4
+
+
+async def test_sessions_ended_while_idle_go_unnoticed(backend: Any, own_postgres_server: PostgresServer) -> None:
+    end_all_sessions(own_postgres_server)
+    assert await now(backend.query(increase())) == 2
+
+
+async def test_a_session_ended_in_a_transaction_leaves_nothing(
+    backend: Any, own_postgres_server: PostgresServer
+) -> None:
+    end = lambda: end_all_sessions(own_postgres_server)  # noqa: E731
+    of_kind(await while_it_works(in_transaction(backend), end), BackendUnavailable)
+    of_kind(await while_it_works(lambda: backend.query(SLOW_WRITE), end), OutcomeUnknown)
+    assert await now(backend.query(value("within"))) is None
+    with pytest.raises(BackendUnavailable):  # noqa: PT012 - the block is what is tested
+        async with entered(backend.transaction()) as tx:
+            await now(tx.query(increase("within")))
+            end_all_sessions(own_postgres_server)
+            await now(tx.query(increase("within")))
+    assert await now(backend.query(value("within"))) is None
+
+
+def end_all_sessions(server: PostgresServer) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+        while connection.execute(
+            "select 1 from pg_stat_activity where pid <> pg_backend_pid() and backend_type = 'client backend'"
+        ).fetchone():
+            time.sleep(0.005)
+
+
+async def test_a_read_only_server_refuses(backend: Any, own_postgres_server: PostgresServer) -> None:
+    with psycopg.connect(own_postgres_server.url, autocommit=True) as connection:
+        connection.execute("alter database postgres set default_transaction_read_only = on")
+    end_all_sessions(own_postgres_server)
+    with pytest.raises(BackendUnavailable, match="read-only"):
+        await now(backend.query(increase()))
+
+
+@pytest.mark.parametrize("name", ["psycopg", "psycopg-async", "asyncpg", "psycopg-pool", "alchemy-session",
+                                  "alchemy-asyncpg-session", "alchemy-psycopg-session"])  # fmt: skip
+async def test_a_hanging_server_is_left_by_the_users_own_client_too(
+    own_postgres_server: PostgresServer, name: str
+) -> None:
+    with holdfast.backends.connect(own_postgres_server.url) as setup:
+        migrate(setup, [SCHEMA])
+    clean = contextlib.AsyncExitStack()
+    client, _ = await clean.enter_async_context(POSTGRES_CLIENTS[name](own_postgres_server.url))
+    backend: Any = holdfast.backends.adopt(client, timeout=DEADLINE)
+    await now(backend.query(increase()))
+    own_postgres_server.pause()
+    begun = time.monotonic()
+    with pytest.raises(BackendError):
+        await now(await asyncio.to_thread(lambda: backend.query(increase())))
+    assert time.monotonic() - begun < DEADLINE + GRACE
+    own_postgres_server.resume()
+    with contextlib.suppress(Exception):
+        await clean.aclose()
+
+
+@pytest.mark.parametrize("kind", ["async", "asyncpg"])
+async def test_cancelled_tasks_leave_no_transaction_behind(postgres_url: str, kind: str) -> None:
+    with holdfast.backends.connect(postgres_url) as setup:
+        migrate(setup, [SCHEMA])
+
+    async def slowly(tx: Any) -> None:
+        await tx.query(increase("b"))
+        await asyncio.sleep(0.002)
+
+    async with _url(kind, postgres_url) as backend:
+        for number in range(120):
+            task = asyncio.ensure_future(backend.atomic(calling(slowly)))
+            await asyncio.sleep(number % 30 * 0.0004)
+            task.cancel()
+            await asyncio.wait([task])
+        assert await backend.query(value("a")) == await backend.query(value("b"))
+        idle = await backend.execute(
+            "select count(*) from pg_stat_activity where state like 'idle in transaction%' "
+            "and datname = current_database()"
+        )
+        assert idle == [(0,)]
+
+
+@pytest.mark.parametrize("kind", ["async", "asyncpg"])
+async def test_a_cancelled_statement_is_cancelled_in_the_server(postgres_url: str, kind: str) -> None:
+    async with _url(kind, postgres_url).within(5.0) as backend:
+        task = asyncio.ensure_future(backend.query(SLOW_READ))
+        await asyncio.sleep(0.1)
+        begun = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - begun < 1.0
+        assert await backend.execute(
+            "select count(*) from pg_stat_activity where query like '%pg_sleep(5)%' and pid <> pg_backend_pid()"
+            " and state = 'active'"
+        ) == [(0,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL])
+async def test_one_backend_process_that_is_killed_takes_all_with_it(
+    backend: Any, own_postgres_server: PostgresServer, number: int
+) -> None:
+    with psycopg.connect(own_postgres_server.url) as victim:
+        os.kill(victim.info.backend_pid, number)
+
+        async def again() -> int | None:
+            for _ in range(100):
+                try:
+                    return await now(backend.query(value()))  # type: ignore[no-any-return]
+                except BackendUnavailable:
+                    await asyncio.sleep(0.05)
+            return None
+
+        assert await again() == 1

@@ -1,0 +1,127 @@
+"""SQLAlchemy: the session's transaction is joined and never committed, and its objects stay right."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
+
+import holdfast.backends
+from holdfast.errors import BackendUnavailable, ConfigurationError
+from holdfast.operations import Atomic, Run, Steps
+from tests.integration.backends.sql_backends import alchemy_url, increase, prepare, stored, value
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return prepare(f"sqlite:///{tmp_path / 'test.db'}")
+    return prepare(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Any]:
+    made = create_engine(alchemy_url(url, "psycopg"))
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+def test_orders_and_counters_are_committed_together(engine: Any, url: str) -> None:
+    with Session(engine) as session, session.begin():
+        session.add(Order(id=1, state="new"))
+        adopted: Any = holdfast.backends.adopt(session)
+        assert adopted.query(increase()) == 1
+    assert stored(url) == 1
+    with Session(engine) as session:
+        assert session.scalars(select(Order.state)).all() == ["new"]
+
+
+def test_orders_and_counters_are_undone_together(engine: Any, url: str) -> None:
+    with Session(engine) as session:
+        session.add(Order(id=1, state="new"))
+        adopted: Any = holdfast.backends.adopt(session)
+        adopted.query(increase())
+        session.rollback()
+    assert stored(url) is None
+
+
+def test_objects_whose_rows_were_undone_are_forgotten(engine: Any) -> None:
+    def pay(session: Session) -> None:
+        session.get_one(Order, 1).state = "paid"
+        session.flush()
+        raise KeyError("as the test wants it")
+
+    with Session(engine) as session:
+        session.add(Order(id=1, state="new"))
+        session.flush()
+        adopted: Any = holdfast.backends.adopt(session)
+
+        def part() -> Steps[None]:
+            yield from increase()
+            yield from Run(pay, session)
+
+        def steps() -> Steps[int | None]:
+            with contextlib.suppress(KeyError):
+                yield from Atomic(part)
+            return (yield from value())
+
+        assert adopted.atomic(steps) is None
+        assert session.get_one(Order, 1).state == "new"
+        session.commit()
+        assert session.get_one(Order, 1).state == "new"
+
+
+def test_a_scoped_session_and_a_connection_are_joined(engine: Any, url: str) -> None:
+    scoped = scoped_session(sessionmaker(engine))
+    adopted: Any = holdfast.backends.adopt(scoped)
+    adopted.query(increase())
+    scoped.commit()
+    scoped.remove()
+    assert stored(url) == 1
+    with engine.begin() as connection:
+        adopted = holdfast.backends.adopt(connection)
+        adopted.query(increase())
+    assert stored(url) == 2
+
+
+def test_the_users_own_mistakes_come_as_sqlalchemys_errors(engine: Any) -> None:
+    from sqlalchemy.exc import IntegrityError
+
+    with Session(engine) as session:
+        adopted: Any = holdfast.backends.adopt(session)
+        adopted.execute("insert into orders values (1, 'new')")
+        with pytest.raises(IntegrityError):
+            adopted.execute("insert into orders values (1, 'new')")
+
+
+def test_a_password_in_an_engines_url_is_not_shown() -> None:
+    made = create_engine("postgresql+psycopg://me:s3cr3t@127.0.0.1:1/db?password=s3cr3t")
+    backend: Any = holdfast.backends.adopt(made)
+    with pytest.raises(BackendUnavailable) as caught:
+        backend.query(increase())
+    assert "s3cr3t" not in repr(backend) + str(caught.value) + repr(caught.value.__cause__)
+
+
+def test_another_database_or_something_else_is_refused_at_once(engine: Any) -> None:
+    from sqlalchemy.dialects import mysql
+    from sqlalchemy.engine import Engine
+
+    other = Engine(None, mysql.dialect(), None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="mysql is not legal"):
+        holdfast.backends.adopt(other)
+    with pytest.raises(ConfigurationError, match="give a Session"):
+        holdfast.backends.adopt(text("select 1"))  # type: ignore[call-overload]
