@@ -1,0 +1,40 @@
+"""The requests of locks for SQL backends: one statement, so one round trip, per step.
+
+A name is a row that stays when its lease ends, so that tokens only grow; `prune` removes it after a day.
+SQLite and PostgreSQL differ in their statements only, which have the same names, parameters and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from holdfast.backends.sql import Query, Row, Statement
+
+__all__ = ["SqlLocks"]
+
+
+class SqlLocks:
+    """Locks by the statements of one SQL dialect."""
+
+    def __init__(self, statements: Mapping[str, Statement]) -> None:
+        self._sql = statements
+
+    def acquire(self, name: str, owner: str, ttl: float) -> Query[int | None]:
+        """Take the lock for `ttl` seconds: the fencing token, or None while another owner's lease lives."""
+        return Query(self._sql["acquire"], {"name": name, "owner": owner, "ttl": ttl}, _token)
+
+    def extend(self, name: str, owner: str, ttl: float) -> Query[bool]:
+        """Let the lease of `owner` live for `ttl` seconds from now; False if it has none any more."""
+        return Query(self._sql["extend"], {"name": name, "owner": owner, "ttl": ttl}, bool)
+
+    def release(self, name: str, owner: str) -> Query[bool]:
+        """End the lease of `owner`; False if it has none any more."""
+        return Query(self._sql["release"], {"name": name, "owner": owner}, bool)
+
+    def prune(self) -> Query[Sequence[Row]]:
+        """Remove some of the names whose last lease was granted more than a day ago and is over."""
+        return Query(self._sql["prune"], {})
+
+
+def _token(rows: Sequence[Row]) -> int | None:
+    return rows[0][0] if rows else None

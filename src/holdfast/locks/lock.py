@@ -1,0 +1,241 @@
+"""`Lock`: at most one live lease per name, on any backend.
+
+What it guarantees: the store grants a name to one owner at a time, each grant with a greater fencing
+token, and only the owner can extend or release it. What it cannot guarantee: that a holder which was
+paused, or lost its network, stops working when its lease is over. Fencing at the resource covers that
+(`holdfast.locks.fencing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, Unpack, overload
+
+from holdfast import checks
+from holdfast.backends import AsyncClient, SyncClient, adopt, carrier
+from holdfast.drivers import AsyncDriver
+from holdfast.errors import BackendUnavailable, ConfigurationError, HoldfastError, LockNotAcquired, OutcomeUnknown
+from holdfast.locks._block import AsyncBlock, SyncBlock
+from holdfast.locks.lease import Lease, LockStore, legal_ttl
+from holdfast.operations import Async, C, Pattern, Sleep, Steps, Sync, operation
+
+__all__ = ["Lock", "RedisLock"]
+
+DEFAULT_TTL = 30.0
+DEFAULT_TIMEOUT = 10.0
+FIRST_POLL = 0.005
+LONGEST_POLL = 0.25
+# Whoever waited for this share of a request's deadline has waited for all of it: timers are not exact.
+MOST_OF_DEADLINE = 0.9
+# One release in so many also removes rows that ended long ago, where the store keeps rows.
+PRUNE_ONE_IN = 1024
+
+
+class LockOptions(TypedDict, total=False):
+    """The keywords of `Lock`, for its overloads."""
+
+    ttl: float
+    timeout: float
+    heartbeat: bool
+    request_timeout: float | None
+
+
+class Lock(Pattern[C], Generic[C]):
+    """A distributed lock with a TTL, an owner check, fencing tokens and a heartbeat.
+
+        with Lock(client, "report") as lease:          # async with, for an asyncio client
+            storage.write(report, fencing_token=lease.token)
+
+    One `Lock` object may be shared by threads and tasks; each `with` block holds its own lease. It is
+    not reentrant: a second `with` inside the first waits like any other caller.
+
+    Args:
+        client: a client or backend; its colour decides whether operations block or are awaited.
+        name: what is locked, 1 to 255 printable characters.
+        ttl: seconds that a lease lives unless it is extended, 0.001 to 366 days. Long enough for the
+            slowest step of the work, short enough to wait for when a holder has died.
+        timeout: most seconds that `with` and `acquire` wait for the lock, >= 0; 0 asks once.
+        heartbeat: whether the lease is extended every `ttl / 3` while a `with` block runs.
+        request_timeout: seconds that one request to the store may take, > 0; None keeps the backend's.
+
+    Raises:
+        ConfigurationError: an argument is not legal.
+    """
+
+    _dialects: ClassVar[tuple[str, ...] | None] = None
+
+    @overload
+    def __init__(self: Lock[Async], client: AsyncClient, name: str, **options: Unpack[LockOptions]) -> None: ...
+    @overload
+    def __init__(self: Lock[Sync], client: SyncClient, name: str, **options: Unpack[LockOptions]) -> None: ...
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        *,
+        ttl: float = DEFAULT_TTL,
+        timeout: float = DEFAULT_TIMEOUT,
+        heartbeat: bool = True,
+        request_timeout: float | None = None,
+    ) -> None:
+        self.name: str = checks.key("name", name)
+        self.ttl: float = legal_ttl(ttl)
+        self.timeout: float = checks.between("timeout", timeout, 0, threading.TIMEOUT_MAX)
+        self.heartbeat = heartbeat
+        self._driver = backend = adopt(client, timeout=checks.optional_positive("request_timeout", request_timeout))
+        if self._dialects is not None and backend.dialect not in self._dialects:
+            message = f"{type(self).__name__} takes a client of {' or '.join(self._dialects)}, not {backend!r}"
+            raise ConfigurationError(message)
+        self._store: LockStore = carrier(__package__, backend)
+        self._is_async = isinstance(backend, AsyncDriver)
+        # Who is in which block: threads or tasks by their identity. A holder is in two at once when the lease of
+        # its outer block was over before it entered the inner one.
+        self._blocks: list[tuple[int, Any]] = []
+
+    @operation
+    def acquire(self, *, timeout: float | None = None) -> Steps[Lease[C] | None]:
+        """Return a lease, or None if the lock was taken for the whole `timeout`.
+
+        The lease is not extended by itself: call `lease.extend()`, or use `with` for a heartbeat.
+        When the caller is interrupted or cancelled, nothing stays locked.
+
+        Args:
+            timeout: most seconds to wait, >= 0; None takes the lock's own.
+
+        Raises:
+            BackendUnavailable: the store was not reached; the lock was not taken.
+            OutcomeUnknown: the store did not answer; what it may have granted ends after `ttl`.
+        """
+        wait = self.timeout if timeout is None else checks.between("timeout", timeout, 0, threading.TIMEOUT_MAX)
+        return (yield from self._acquiring(wait))
+
+    def _acquiring(self, timeout: float) -> Steps[Lease[C] | None]:
+        clock = self._driver.clock
+        # 128 bits from the driver's dice: the system's own, or the simulator's, which repeat with the seed.
+        owner = f"{self._driver.random.getrandbits(128):032x}"
+        deadline = clock.monotonic() + timeout
+        poll = FIRST_POLL
+        while (lease := (yield from self._asking(owner))) is None:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                return None
+            yield Sleep(min(left, poll * self._driver.random.uniform(0.5, 1.0)))
+            poll = min(poll * 2, LONGEST_POLL)
+        return lease
+
+    def _asking(self, owner: str) -> Steps[Lease[C] | None]:
+        asked = self._driver.clock.monotonic()
+        try:
+            token = yield from self._store.acquire(self.name, owner, self.ttl)
+        except (BackendUnavailable, GeneratorExit):
+            raise  # certainly not granted, or nobody left to carry out a release
+        except BaseException as error:
+            # Cancelled, interrupted or unanswered: it may have been granted, so give it back. But a store that
+            # kept silent for the whole deadline would do so again: then the lease ends by itself.
+            waited = self._driver.clock.monotonic() - asked
+            if not isinstance(error, OutcomeUnknown) or waited < self._driver.timeout * MOST_OF_DEADLINE:
+                yield from self._giving_back(owner)
+            raise
+        if token is None:
+            return None
+        lease: Lease[C] = Lease(
+            self._driver,
+            self._store,
+            name=self.name,
+            owner=owner,
+            token=token,
+            ttl=self.ttl,
+            expires=asked + self.ttl,
+        )
+        if not lease.held:
+            # The answer took longer than the lease lives: that is no grant.
+            yield from self._giving_back(owner)
+            return None
+        return lease
+
+    def _giving_back(self, owner: str) -> Steps[None]:
+        # The lease ends by itself after its TTL, and what went wrong first is what the caller must see.
+        with contextlib.suppress(Exception):
+            yield from self._store.release(self.name, owner)
+
+    def _leaving(self, lease: Lease[C]) -> Steps[bool]:
+        still_ours = yield from lease.releasing()
+        if self._driver.random.random() * PRUNE_ONE_IN < 1 and (prune := self._store.prune()) is not None:
+            with contextlib.suppress(HoldfastError):
+                yield from prune
+        return still_ours
+
+    def _not_acquired(self) -> LockNotAcquired:
+        message = f"lock {self.name!r} was held by another for the whole timeout of {self.timeout:g} s"
+        return LockNotAcquired(message, key=self.name)
+
+    def _left_by(self, holder: int) -> Any:
+        own = [entry for entry in self._blocks if entry[0] == holder]
+        # A framework may leave a block in another thread or task than it entered it: while there is only one
+        # block, there is no doubt which.
+        candidates = own or self._blocks[:]
+        if not own and len(candidates) != 1:
+            message = f"{self!r} was left by another thread or task than entered it: use acquire() and lease.release()"
+            raise ConfigurationError(message)
+        self._blocks.remove(candidates[-1])
+        return candidates[-1][1]
+
+    def __enter__(self: Lock[Sync]) -> Lease[Sync]:
+        if self._is_async:
+            message = f"this lock has an asyncio client: write `async with {type(self).__name__}(...)`"
+            raise ConfigurationError(message)
+        lease: Lease[Sync] | None = self._driver.run(self._acquiring(self.timeout))
+        if lease is None:
+            raise self._not_acquired()
+        self._blocks.append((threading.get_ident(), SyncBlock(lease, self._driver, heartbeat=self.heartbeat)))
+        return lease
+
+    def __exit__(
+        self: Lock[Sync],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        block: SyncBlock = self._left_by(threading.get_ident())
+        block.leave(self._leaving(block.lease), error)
+
+    async def __aenter__(self: Lock[Async]) -> Lease[Async]:
+        if not self._is_async:
+            message = f"this lock has a blocking client: write `with {type(self).__name__}(...)`"
+            raise ConfigurationError(message)
+        lease: Lease[Async] | None = await self._driver.run(self._acquiring(self.timeout))
+        if lease is None:
+            raise self._not_acquired()
+        self._blocks.append((id(asyncio.current_task()), AsyncBlock(lease, self._driver, heartbeat=self.heartbeat)))
+        return lease
+
+    async def __aexit__(
+        self: Lock[Async],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        block: AsyncBlock = self._left_by(id(asyncio.current_task()))
+        await block.leave(self._leaving(block.lease), error)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} on {self._driver.place}>"
+
+
+class RedisLock(Lock[C], Generic[C]):
+    """`Lock`, for Redis and Valkey clients only."""
+
+    _dialects = ("redis",)
+
+    if TYPE_CHECKING:
+        # pyright does not infer the colour of a subclass through inherited overloads.
+        @overload
+        def __init__(
+            self: RedisLock[Async], client: AsyncClient, name: str, **options: Unpack[LockOptions]
+        ) -> None: ...
+        @overload
+        def __init__(self: RedisLock[Sync], client: SyncClient, name: str, **options: Unpack[LockOptions]) -> None: ...
+        def __init__(self, client: Any, name: str, **options: Any) -> None: ...
