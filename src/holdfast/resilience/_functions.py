@@ -1,0 +1,50 @@
+"""What kind of function a policy was put around, and which kinds no policy can guard."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["full_name", "is_async"]
+
+_NAME_LENGTH = 255
+
+
+def full_name(function: object) -> str:
+    """Return `module.qualname` of `function`, the default name of a policy around it."""
+    qualname = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', '?')}.{qualname}"[-_NAME_LENGTH:]
+
+
+def is_async(decorator: str, function: object) -> bool:
+    """Return whether `function` must be awaited, after refusing what `decorator` cannot guard.
+
+    Raises:
+        ConfigurationError: `function` is a generator, a class, a static or class method object, or no
+            callable at all. A generator function returns before its body ran, so a policy around it
+            would see nothing but successes.
+    """
+    if isinstance(function, (staticmethod, classmethod)):
+        kind = type(function).__name__
+        raise ConfigurationError(f"@{decorator} is above @{kind}: write @{kind} above @{decorator}")
+    if not callable(function) or inspect.isclass(function):
+        raise ConfigurationError(
+            f"@{decorator} got {function!r}: give a function, and write the parentheses, @{decorator}(...)"
+        )
+    if _has_shape(inspect.isgeneratorfunction, function) or _has_shape(inspect.isasyncgenfunction, function):
+        raise ConfigurationError(
+            f"@{decorator} cannot guard the generator {full_name(function)}: it returns before its body has "
+            "run, so no failure would be seen. Guard the function that fetches one item or page instead"
+        )
+    return _has_shape(inspect.iscoroutinefunction, function)
+
+
+def _has_shape(test: Callable[[Any], bool], function: object) -> bool:
+    # An object with `async def __call__` is as async as a function. Functions have a __call__ too,
+    # which is a slot wrapper and has no shape.
+    return test(function) or test(getattr(function, "__call__", None))  # noqa: B004 - not a test for callability
