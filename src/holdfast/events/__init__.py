@@ -1,0 +1,54 @@
+"""Event sourcing, the transactional outbox, and idempotent consumers."""
+
+from holdfast.errors import MessageRefused
+from holdfast.events.aggregate import Aggregate, when
+from holdfast.events.broker import Broker, Publisher
+from holdfast.events.event import ANY, Event, Position
+from holdfast.events.event_store import EventStore
+from holdfast.events.idempotent_consumer import (
+    Consumer,
+    ConsumerFailed,
+    DuplicateSkipped,
+    MessageFailed,
+    MessageHandled,
+    consumer,
+)
+from holdfast.events.identity import uuid7
+from holdfast.events.message import Backlog, DeadLetter, Delivery, Message
+from holdfast.events.outbox import DeadLetters, Outbox
+from holdfast.events.redis_stream import RedisStreamBroker
+from holdfast.events.relay import MessageBuried, OutboxLag, OutboxPublished, Relay, RelayFailed
+from holdfast.events.sql_broker import MemoryBroker, SqlBroker
+
+__all__ = [
+    "ANY",
+    "Aggregate",
+    "Backlog",
+    "Broker",
+    "Consumer",
+    "ConsumerFailed",
+    "DeadLetter",
+    "DeadLetters",
+    "Delivery",
+    "DuplicateSkipped",
+    "Event",
+    "EventStore",
+    "MemoryBroker",
+    "Message",
+    "MessageBuried",
+    "MessageFailed",
+    "MessageHandled",
+    "MessageRefused",
+    "Outbox",
+    "OutboxLag",
+    "OutboxPublished",
+    "Position",
+    "Publisher",
+    "RedisStreamBroker",
+    "Relay",
+    "RelayFailed",
+    "SqlBroker",
+    "consumer",
+    "uuid7",
+    "when",
+]

@@ -1,0 +1,92 @@
+"""An event: something that happened, named in the past tense, and never changed afterwards."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from holdfast.errors import ConfigurationError
+from holdfast.events.identity import uuid7
+
+__all__ = ["ANY", "AnyVersion", "Event", "Position"]
+
+
+class AnyVersion(enum.Enum):
+    """The type of `ANY`."""
+
+    ANY = "any"
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+
+ANY: Final = AnyVersion.ANY
+"""As `expected_version`: append whatever the stream's version is. It gives up the protection against lost updates."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the order of all events; opaque, but comparable and storable as `str(position)`.
+
+    On PostgreSQL it is the pair of the writing transaction's id and the event's number: numbers alone
+    become visible out of order, so a reader that remembers only a number loses events (measured: a
+    quarter of them). Elsewhere the number alone is enough and the first part is 0.
+    """
+
+    transaction: int
+    number: int
+
+    START: ClassVar[Position]
+    """Before the first event."""
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Return the position that `str(position)` wrote.
+
+        >>> Position.parse("731.42") > Position.START
+        True
+        """
+        transaction, point, number = text.partition(".") if _is_str(text) else ("", "", "")
+        if not (point and transaction.isdecimal() and number.isdecimal()):
+            message = f"position={text!r} is not legal: give what str(position) returned"
+            raise ConfigurationError(message, parameter="position")
+        return cls(int(transaction), int(number))
+
+    def __str__(self) -> str:
+        return f"{self.transaction}.{self.number}"
+
+
+def _is_str(value: object) -> bool:
+    return isinstance(value, str)
+
+
+Position.START = Position(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event, before and after it is stored.
+
+        Event("payment.charged", {"order": "123", "amount": 995})
+
+    Attributes:
+        type: what happened, 1 to 255 printable characters.
+        data: the facts, JSON-able with str keys (tuples come back as lists).
+        metadata: facts about the recording (who, from where, because of what), JSON-able.
+        id: a UUID; the same id is stored once, so appending again after an unknown outcome is safe.
+        stream: whose event it is; "" until it is stored.
+        version: its number in the stream, from 1; 0 until it is stored.
+        position: its place among all events; None until it is stored.
+        recorded_at: seconds since 1970 on the store's clock; 0.0 until it is stored. Not an order.
+    """
+
+    type: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    id: str = field(default_factory=uuid7, kw_only=True)
+    stream: str = field(default="", kw_only=True)
+    version: int = field(default=0, kw_only=True)
+    position: Position | None = field(default=None, kw_only=True)
+    recorded_at: float = field(default=0.0, kw_only=True)

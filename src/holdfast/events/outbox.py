@@ -1,0 +1,139 @@
+"""`Outbox`: messages that leave only if the transaction they belong to commits.
+
+    async with db.transaction() as tx:
+        await EventStore(tx).append(...)
+        await Outbox(tx).add("payments", {"order": "123"}, key="order-123")
+
+Writing to a database and to a broker one after the other loses a message, or sends one about something
+that never happened, whenever the process dies in between. Here the message is a row of the same
+transaction; a `Relay` publishes it afterwards, at least once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, overload
+
+from holdfast import checks
+from holdfast.backends import AsyncClient, SyncClient, adopt
+from holdfast.errors import ConfigurationError
+from holdfast.events.identity import uuid7
+from holdfast.events.message import Backlog, DeadLetter, Message
+from holdfast.events.store import OutboxStore, store_of
+from holdfast.operations import Async, C, Pattern, Request, Steps, Sync, operation
+
+__all__ = ["DeadLetters", "Outbox"]
+
+
+class Outbox(Pattern[C], Generic[C]):
+    """Where a transaction leaves the messages that a `Relay` publishes.
+
+    Args:
+        client: the open transaction (`tx`), or a client or backend of SQLite, PostgreSQL or memory.
+        request_timeout: seconds that one request may take, > 0; None keeps the backend's.
+
+    Raises:
+        ConfigurationError: the client cannot carry an outbox.
+    """
+
+    @overload
+    def __init__(self: Outbox[Async], client: AsyncClient, *, request_timeout: float | None = ...) -> None: ...
+    @overload
+    def __init__(self: Outbox[Sync], client: SyncClient, *, request_timeout: float | None = ...) -> None: ...
+    def __init__(self, client: Any, *, request_timeout: float | None = None) -> None:
+        self._driver = adopt(client, timeout=checks.optional_positive("request_timeout", request_timeout))
+        self._store: OutboxStore = store_of(self._driver, "outbox", "Outbox")
+
+    @operation
+    def add(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
+    ) -> Steps[str]:
+        """Leave a message, and return its id.
+
+        Messages of one topic and key are published in the order of their `add`, if their transactions
+        did not overlap. Where they can overlap, first do what makes one wait for the other (append to
+        the stream, lock the row), then `add`.
+
+        Args:
+            topic: where it is published, 1 to 255 printable characters.
+            payload: any JSON-able value.
+            key: keeps messages in order, 1 to 255 printable characters; "" asks for no order.
+            headers: short texts beside the payload.
+            message_id: what consumers recognise duplicates by, 1 to 255 printable characters; None
+                makes a UUID. Give your own when the whole transaction may be repeated.
+
+        Raises:
+            ConfigurationError: an argument is not legal; nothing was sent.
+            BackendUnavailable: nothing was stored.
+            OutcomeUnknown: perhaps it was stored (only outside a transaction).
+        """
+        message = Message(
+            id=self._new_id() if message_id is None else checks.key("message_id", message_id),
+            topic=checks.key("topic", topic),
+            payload=payload,
+            key=checks.key("key", key) if key else "",
+            headers=_checked({} if headers is None else headers),
+        )
+        yield from self._store.add(message)
+        return message.id
+
+    @operation
+    def backlog(self) -> Request[Backlog]:
+        """Count what waits to be published. It counts rows: ask every few seconds, not every request."""
+        return self._store.backlog()
+
+    def _new_id(self) -> str:
+        return uuid7(self._driver.clock.wall(), self._driver.random)
+
+    def __repr__(self) -> str:
+        return f"<Outbox on {self._driver.place}>"
+
+
+class DeadLetters(Pattern[C], Generic[C]):
+    """The messages that were given up, by the relay or by a consumer; they stay until somebody decides.
+
+    Args:
+        client: the client or backend of the outbox, or of the consumer.
+    """
+
+    @overload
+    def __init__(self: DeadLetters[Async], client: AsyncClient) -> None: ...
+    @overload
+    def __init__(self: DeadLetters[Sync], client: SyncClient) -> None: ...
+    def __init__(self, client: Any) -> None:
+        self._driver = adopt(client)
+        self._store: OutboxStore = store_of(self._driver, "outbox", "DeadLetters")
+
+    @operation
+    def read(self, *, source: str | None = None, limit: int = 100) -> Request[list[DeadLetter]]:
+        """Return dead letters, oldest first.
+
+        Args:
+            source: a consumer's name, or "" for the relay's; None means all.
+            limit: most letters returned, >= 1.
+        """
+        return self._store.dead(source, checks.at_least("limit", limit, 1))
+
+    @operation
+    def retry(self, number: int) -> Request[bool]:
+        """Put a letter back behind the others of its key, with no attempts counted; False if it is gone."""
+        return self._store.revive(checks.at_least("number", number, 1))
+
+    @operation
+    def discard(self, number: int) -> Request[bool]:
+        """Forget a letter for ever; False if it is gone."""
+        return self._store.discard(checks.at_least("number", number, 1))
+
+
+def _checked(headers: Any) -> Mapping[str, str]:
+    texts = [*headers, *headers.values()] if isinstance(headers, Mapping) else [headers]
+    if isinstance(headers, Mapping) and all(isinstance(text, str) for text in texts):
+        return headers
+    message = f"headers={headers!r} is not legal: give str names with str values"
+    raise ConfigurationError(message, parameter="headers")

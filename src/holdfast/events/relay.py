@@ -1,0 +1,290 @@
+"""`Relay`: publishes what transactions left in the outbox, at least once and in order per key.
+
+    relay          outbox              broker
+      │── batch ────►│                   │
+      │── publish ──────────────────────►│      killed here: the same messages, with the same ids,
+      │── remove ───►│                   │      are published again
+
+One relay is active per outbox, by a lease that others take over when it ends. The lease only saves
+work: two that publish at the same time (one was paused beyond its lease) each go through the messages
+in order, so the first appearance of each message is still in order, and a repetition has the same id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, overload
+
+from holdfast import checks, signals
+from holdfast.backends import AsyncClient, SyncClient, adopt
+from holdfast.errors import BackendError, HoldfastError, MessageRefused
+from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
+from holdfast.events.broker import OwnBroker, Publisher, check_colour
+from holdfast.events.message import Backlog
+from holdfast.events.store import OutboxStore, Pending, store_of
+from holdfast.operations import Async, C, Pattern, Request, Run, Steps, Sync, operation
+
+__all__ = ["MessageBuried", "OutboxLag", "OutboxPublished", "Relay", "RelayFailed"]
+
+DEFAULT_BATCH_SIZE = 100
+DEFAULT_POLL_INTERVAL = 0.05
+DEFAULT_MAX_ATTEMPTS = 10
+DEFAULT_RETRY_DELAY = 1.0
+DEFAULT_LEASE = 10.0
+# Seconds between two looks at the backlog, which counts rows; only when somebody listens.
+LAG_EVERY = 1.0
+LONGEST_ERROR = 2000
+AWAY = (BackendError, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxPublished(signals.Signal):
+    """A batch was published; `oldest_age` is how long its oldest message had waited, in seconds."""
+
+    messages: int
+    oldest_age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxLag(signals.Signal):
+    """How much waits in the outbox, told about once a second while a relay runs."""
+
+    messages: int
+    oldest_age: float
+    dead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayFailed(signals.Signal):
+    """A turn of the relay failed and is tried again: the store or the broker is away."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageBuried(signals.Signal):
+    """A message was given up and moved to the dead letters; `source` as in `DeadLetter`."""
+
+    source: str
+    message_id: str
+    topic: str
+    attempts: int
+    error: str
+
+
+class Relay(Pattern[C], Generic[C]):
+    """Publish an outbox through a broker.
+
+    Args:
+        client: the client or backend of the outbox.
+        broker: takes the messages; of the same colour as `client`.
+        batch_size: most messages per publish, >= 1.
+        poll_interval: seconds between two looks while the outbox is empty, > 0.
+        max_attempts: how often the broker may refuse a message before it becomes a dead letter, >= 1.
+            While the broker is away nothing is counted.
+        retry_delay: seconds before a refused message is tried again, > 0; doubles up to a minute. Later
+            messages of its key wait, others do not.
+        lease: seconds after which another relay takes over from a silent one, > 0.
+
+    Raises:
+        ConfigurationError: an argument is not legal.
+    """
+
+    @overload
+    def __init__(
+        self: Relay[Async],
+        client: AsyncClient,
+        broker: Publisher | OwnBroker[Async],
+        *,
+        batch_size: int = ...,
+        poll_interval: float = ...,
+        max_attempts: int = ...,
+        retry_delay: float = ...,
+        lease: float = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Relay[Sync],
+        client: SyncClient,
+        broker: Publisher | OwnBroker[Sync],
+        *,
+        batch_size: int = ...,
+        poll_interval: float = ...,
+        max_attempts: int = ...,
+        retry_delay: float = ...,
+        lease: float = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        client: Any,
+        broker: Publisher | OwnBroker[Any],
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        poll_interval: float = DEFAULT_POLL_INTERVAL,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        retry_delay: float = DEFAULT_RETRY_DELAY,
+        lease: float = DEFAULT_LEASE,
+    ) -> None:
+        self.batch_size: int = checks.at_least("batch_size", batch_size, 1)
+        self.poll_interval: float = checks.positive("poll_interval", poll_interval)
+        self.max_attempts: int = checks.at_least("max_attempts", max_attempts, 1)
+        self.retry_delay: float = checks.positive("retry_delay", retry_delay)
+        self.lease: float = checks.positive("lease", lease)
+        self._driver = adopt(client)
+        self._store: OutboxStore = store_of(self._driver, "outbox", "Relay")
+        check_colour(self._driver, broker, "publish")
+        self._broker: Any = broker
+        self._owner = f"{self._driver.random.getrandbits(128):032x}"
+        self._held_until = self._told_lag = float("-inf")
+
+    @operation
+    def run_once(self) -> Steps[int]:
+        """Publish one batch and return how many messages were dealt with, refused ones included.
+
+        It is 0 when nothing is due, and while another relay is active.
+
+        Raises:
+            BackendError: the store or the broker is away. What was published may be published again.
+        """
+        return (yield from self._turn())
+
+    @operation
+    def run(self, *, stop: Callable[[], bool] = never) -> Steps[None]:
+        """Publish until `stop()` returns True; it is asked between batches.
+
+        Pass `event.is_set` of a `threading.Event` or `asyncio.Event`; a task may also be cancelled. A
+        store or broker that is away is waited for. At the end another relay can take over at once.
+        """
+        try:
+            yield from endless(
+                self._driver,
+                self._told_turn,
+                poll_interval=self.poll_interval,
+                stop=stop,
+                failed=_tell_failure,
+            )
+        except GeneratorExit:
+            raise  # nobody is left to carry out a release
+        except BaseException:
+            yield from self._leaving()
+            raise
+        yield from self._leaving()
+
+    @operation
+    def backlog(self) -> Request[Backlog]:
+        """Count what waits to be published."""
+        return self._store.backlog()
+
+    def _told_turn(self) -> Steps[int]:
+        now = self._driver.clock.monotonic()
+        if signals.subscribers and now >= self._told_lag + LAG_EVERY:
+            self._told_lag = now
+            waiting = yield from self._store.backlog()
+            signals.emit(OutboxLag(messages=waiting.messages, oldest_age=waiting.oldest_age, dead=waiting.dead))
+        return (yield from self._turn())
+
+    def _turn(self) -> Steps[int]:
+        if not (yield from self._holding()):
+            return 0
+        pending = yield from self._store.batch(self.batch_size, LONGEST_DELAY)
+        if not pending:
+            return 0
+        try:
+            yield Run(self._broker.publish, [one.message for one in pending])
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - a broker's own words for a message it does not take
+            return (yield from self._one_by_one(pending, error))
+        yield from self._removing(pending)
+        return len(pending)
+
+    def _holding(self) -> Steps[bool]:
+        # Counted from before the question, so it never outlives what the store granted.
+        asked = self._driver.clock.monotonic()
+        if asked < self._held_until - self.lease / 2:
+            return True
+        held = yield from self._store.claim(self._owner, self.lease)
+        self._held_until = asked + self.lease if held else float("-inf")
+        return held
+
+    def _leaving(self) -> Steps[None]:
+        self._held_until = float("-inf")
+        with contextlib.suppress(HoldfastError):  # the lease ends by itself
+            yield from self._store.release(self._owner)
+
+    def _removing(self, published: Sequence[Pending]) -> Steps[None]:
+        if published:
+            yield from self._store.remove([one.number for one in published])
+            if signals.subscribers:
+                oldest = max(one.age for one in published)
+                signals.emit(OutboxPublished(messages=len(published), oldest_age=oldest))
+
+    def _one_by_one(self, pending: Sequence[Pending], first: Exception) -> Steps[int]:
+        """Find out which messages are refused, and publish the others.
+
+        An error that is not `MessageRefused` counts against a message only when the broker took another
+        in the same pass: a broker that takes nothing at all is away, whatever it says.
+        """
+        published: list[Pending] = []
+        refused: list[tuple[Pending, Exception]] = []
+        held_up: set[tuple[str, str]] = set()
+        for one in pending:
+            if (one.message.topic, one.message.key) in held_up:
+                continue
+            try:
+                yield Run(self._broker.publish, [one.message])
+            except AWAY as away:
+                first = away
+                break
+            except Exception as refusal:  # noqa: BLE001 - see above
+                refused.append((one, refusal))
+                if one.message.key:
+                    held_up.add((one.message.topic, one.message.key))
+            else:
+                published.append(one)
+        yield from self._removing(published)
+        counted = [(one, error) for one, error in refused if published or isinstance(error, MessageRefused)]
+        for one, error in counted:
+            yield from self._refusing(one, error)
+        if isinstance(first, AWAY) or not (published or counted):
+            raise first
+        return len(published) + len(counted)
+
+    def _refusing(self, pending: Pending, error: Exception) -> Steps[None]:
+        attempts = pending.attempts + 1
+        if attempts < self.max_attempts:
+            delay = backoff(attempts, self.retry_delay, self._driver.random)
+            yield from self._store.refuse(pending.number, delay)
+            return
+        text = described(error)
+        yield from self._store.bury(pending, text)
+        tell_buried("", pending, attempts, text)
+
+    def __repr__(self) -> str:
+        return f"<Relay from {self._driver.place} to {self._broker!r}>"
+
+
+def described(error: BaseException) -> str:
+    """Return `error` as a short text that every database can hold."""
+    return f"{type(error).__name__}: {error}".replace("\0", "")[:LONGEST_ERROR].encode(errors="replace").decode()
+
+
+def tell_buried(source: str, pending: Pending, attempts: int, text: str) -> None:
+    """Emit that a message was given up."""
+    if signals.subscribers:
+        signals.emit(
+            MessageBuried(
+                source=source,
+                message_id=pending.message.id,
+                topic=pending.message.topic,
+                attempts=attempts,
+                error=text,
+            )
+        )
+
+
+def _tell_failure(error: Exception) -> None:
+    if signals.subscribers:
+        signals.emit(RelayFailed(error=error))

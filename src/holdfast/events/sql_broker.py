@@ -1,0 +1,108 @@
+"""`SqlBroker`: a durable log of messages in the database that is there already.
+
+No server to run, and messages keep their order. For a fleet with thousands of messages per second, or
+for consumers in other languages, take a real broker; the outbox and the consumers stay the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, overload
+
+from holdfast import checks
+from holdfast.backends import AsyncClient, SyncClient, adopt
+from holdfast.errors import ConfigurationError
+from holdfast.events.broker import OwnBroker
+from holdfast.events.message import Delivery, Message
+from holdfast.events.store import Queue, store_of
+from holdfast.operations import Async, C, Steps, Sync, operation
+
+__all__ = ["MemoryBroker", "SqlBroker"]
+
+DEFAULT_RETENTION = 86_400.0
+DEFAULT_LEASE = 30.0
+# One publish in so many also removes old messages, at most so many of them per topic.
+PRUNE_ONE_IN = 64
+PRUNE_LIMIT = 1000
+
+
+class SqlBroker(OwnBroker[C]):
+    """Topics and subscriptions in SQLite or PostgreSQL, in the service's database or another.
+
+    Guarantees: messages are handed out in the order in which they were published; a message that was
+    published twice under one id appears once, as long as the topic holds it; none that a subscription
+    has not read is removed. One process at a time receives for a subscription; another takes over
+    when it has been silent for `lease` seconds. A subscription begins with its first `receive`, at the
+    oldest message that the topic still holds.
+
+    Args:
+        client: a client or backend of SQLite or PostgreSQL.
+        retention: seconds for which messages are kept at least, > 0, for late subscriptions and to
+            recognise duplicates; those that every subscription has read are removed afterwards.
+        lease: seconds after which a silent receiver's subscription goes to another, > 0.
+    """
+
+    _dialects: ClassVar[tuple[str, ...]] = ("sqlite", "postgres")
+
+    @overload
+    def __init__(
+        self: SqlBroker[Async], client: AsyncClient, *, retention: float = ..., lease: float = ...
+    ) -> None: ...
+    @overload
+    def __init__(self: SqlBroker[Sync], client: SyncClient, *, retention: float = ..., lease: float = ...) -> None: ...
+    def __init__(self, client: Any, *, retention: float = DEFAULT_RETENTION, lease: float = DEFAULT_LEASE) -> None:
+        self.retention: float = checks.positive("retention", retention)
+        self.lease: float = checks.positive("lease", lease)
+        self._driver = adopt(client)
+        if self._driver.dialect not in self._dialects:
+            message = f"{type(self).__name__} takes a client of {' or '.join(self._dialects)}, not {self._driver!r}"
+            raise ConfigurationError(message)
+        self._queue: Queue = store_of(self._driver, "queue", type(self).__name__)
+        self._owner = f"{self._driver.random.getrandbits(128):032x}"
+        self._subscribed: set[tuple[str, str]] = set()
+
+    @operation
+    def publish(self, messages: Sequence[Message]) -> Steps[None]:
+        """Append `messages` in this order, all or none."""
+        if messages:
+            yield from self._queue.publish(messages)
+            if self._driver.random.random() * PRUNE_ONE_IN < 1:
+                for topic in {message.topic for message in messages}:
+                    yield from self._queue.prune(topic, self.retention, PRUNE_LIMIT)
+
+    @operation
+    def receive(self, topic: str, name: str, limit: int) -> Steps[Sequence[Delivery]]:
+        """Return the next messages of the subscription; none while another process receives for it."""
+        if (topic, name) not in self._subscribed:
+            yield from self._queue.subscribe(topic, name)
+            self._subscribed.add((topic, name))
+        # Looking is a read: idle consumers write nothing.
+        deliveries = yield from self._queue.peek(topic, name, limit)
+        if not deliveries:
+            return []
+        cursor = yield from self._queue.claim(topic, name, self._owner, self.lease)
+        if cursor is None:
+            return []
+        # Whoever had the lease until now may have gone further since the look.
+        return [delivery for delivery in deliveries if delivery.receipt > cursor]
+
+    @operation
+    def ack(self, topic: str, name: str, deliveries: Sequence[Delivery]) -> Steps[None]:
+        """Move the subscription behind the last of `deliveries`, and prolong the lease."""
+        if deliveries:
+            yield from self._queue.ack(topic, name, deliveries[-1].receipt)
+            yield from self._queue.claim(topic, name, self._owner, self.lease)
+
+    @operation
+    def leave(self, topic: str, name: str) -> Steps[None]:
+        """Let another process receive for the subscription at once."""
+        yield from self._queue.release(topic, name, self._owner)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._driver.place}>"
+
+
+class MemoryBroker(SqlBroker[C]):
+    """The same in a memory backend: for tests."""
+
+    _dialects = ("memory",)

@@ -1,0 +1,15 @@
+"""Events on SQLite; the statements are in `sqlite.sql`."""
+
+from __future__ import annotations
+
+from holdfast.backends.sql import statements
+from holdfast.events._sql import SqlEventLog, SqlInbox, SqlOutbox, SqlQueue
+
+__all__ = ["event_log", "inbox", "outbox", "queue"]
+
+_statements = statements(__file__, "sqlite.sql")
+
+event_log: SqlEventLog = SqlEventLog(_statements)
+outbox: SqlOutbox = SqlOutbox(_statements)
+queue: SqlQueue = SqlQueue(_statements)
+inbox: SqlInbox = SqlInbox(_statements)

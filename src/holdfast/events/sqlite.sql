@@ -1,0 +1,198 @@
+-- The statements of events for SQLite. Every writing statement runs under the write lock, so what it
+-- reads cannot change before it writes. Moments that end something are on the monotonic clock: one that
+-- lies further in the future than it can have been set was set before a reboot, and is over.
+
+-- name: append
+-- durable
+insert into holdfast_event (stream, version, id, type, data, metadata, recorded_at)
+select :stream, head.version + json_extract(given.value, '$.n'),
+    json_extract(given.value, '$.id'), json_extract(given.value, '$.type'),
+    json_extract(given.value, '$.data'), json_extract(given.value, '$.metadata'), holdfast_wall()
+from json_each(:events) as given,
+    (select coalesce(max(version), 0) as version from holdfast_event where stream = :stream) as head
+where head.version = coalesce(:expected, head.version)
+    and not exists (
+        select 1 from json_each(:events) as again
+        join holdfast_event as stored on stored.id = json_extract(again.value, '$.id')
+    )
+order by given.key
+returning version;
+
+-- name: placed
+select '', :stream, coalesce(max(version), 0) from holdfast_event where stream = :stream
+union all
+select stored.id, stored.stream, stored.version
+from json_each(:ids) as given join holdfast_event as stored on stored.id = given.value;
+
+-- name: read
+select stream, version, id, type, data, metadata, recorded_at, '0', position
+from holdfast_event
+where stream = :stream and version > :after_version
+order by version
+limit :limit;
+
+-- name: read_all
+select stream, version, id, type, data, metadata, recorded_at, '0', position
+from holdfast_event
+where position > :number
+order by position
+limit :limit;
+
+-- name: outbox_add
+-- durable
+insert into holdfast_outbox (message_id, topic, key, payload, headers, added_at)
+values (:message_id, :topic, :key, :payload, :headers, holdfast_wall())
+on conflict (message_id) do nothing;
+
+-- name: outbox_batch
+select message.position, message.attempts, max(0.0, holdfast_wall() - message.added_at),
+    message.message_id, message.topic, message.key, message.payload, message.headers
+from holdfast_outbox as message
+where not exists (
+    select 1 from holdfast_outbox as failed
+    where failed.retry_at is not null and failed.topic = message.topic and failed.key = message.key
+        and (failed.position = message.position or failed.key <> '' and failed.position < message.position)
+        and failed.retry_at > holdfast_now() and failed.retry_at <= holdfast_now() + :longest
+)
+order by message.position
+limit :limit;
+
+-- name: outbox_remove
+delete from holdfast_outbox where position in (select value from json_each(:numbers));
+
+-- name: outbox_refuse
+update holdfast_outbox set attempts = attempts + 1, retry_at = holdfast_now() + :delay
+where position = :number;
+
+-- name: outbox_take
+delete from holdfast_outbox where position = :number returning 1;
+
+-- name: outbox_backlog
+select count(*), coalesce(max(0.0, holdfast_wall() - min(added_at)), 0.0),
+    (select count(*) from holdfast_dead_letter where source = '')
+from holdfast_outbox;
+
+-- name: relay_claim
+insert into holdfast_relay (id, owner, expires_at) values (1, :owner, holdfast_now() + :ttl)
+on conflict (id) do update set owner = excluded.owner, expires_at = excluded.expires_at
+where holdfast_relay.owner = excluded.owner
+    or holdfast_relay.expires_at <= holdfast_now()
+    or holdfast_relay.expires_at > excluded.expires_at
+returning 1;
+
+-- name: relay_release
+delete from holdfast_relay where owner = :owner;
+
+-- name: dead_add
+-- durable
+insert into holdfast_dead_letter (source, topic, key, message_id, payload, headers, attempts, error, died_at)
+values (:source, :topic, :key, :message_id, :payload, :headers, :attempts, :error, holdfast_wall());
+
+-- name: dead_read
+select number, source, attempts, error, died_at, message_id, topic, key, payload, headers
+from holdfast_dead_letter
+where source = coalesce(:source, source)
+order by number
+limit :limit;
+
+-- name: dead_take
+-- durable
+delete from holdfast_dead_letter where number = :number
+returning number, source, attempts, error, died_at, message_id, topic, key, payload, headers;
+
+-- name: queue_publish
+-- durable
+insert into holdfast_message (topic, message_id, key, payload, headers, published_at)
+select json_extract(given.value, '$.topic'), json_extract(given.value, '$.message_id'),
+    json_extract(given.value, '$.key'), json_extract(given.value, '$.payload'),
+    json_extract(given.value, '$.headers'), holdfast_wall()
+from json_each(:messages) as given
+where true
+order by given.key
+on conflict (topic, message_id) do nothing;
+
+-- name: queue_peek
+select '0', message.position,
+    message.message_id, message.topic, message.key, message.payload, message.headers
+from holdfast_message as message
+where message.topic = :topic and message.position > coalesce(
+    (select cursor.position from holdfast_subscription as cursor
+     where cursor.topic = :topic and cursor.name = :name), 0)
+order by message.position
+limit :limit;
+
+-- name: queue_subscribe
+-- durable
+insert into holdfast_subscription (topic, name, owner, expires_at) values (:topic, :name, '', 0)
+on conflict (topic, name) do nothing;
+
+-- name: queue_claim
+insert into holdfast_subscription (topic, name, owner, expires_at)
+values (:topic, :name, :owner, holdfast_now() + :ttl)
+on conflict (topic, name) do update set owner = excluded.owner, expires_at = excluded.expires_at
+where holdfast_subscription.owner = excluded.owner
+    or holdfast_subscription.expires_at <= holdfast_now()
+    or holdfast_subscription.expires_at > excluded.expires_at
+returning '0', position;
+
+-- name: queue_ack
+update holdfast_subscription set position = :number
+where topic = :topic and name = :name and position < :number;
+
+-- name: queue_release
+update holdfast_subscription set expires_at = 0 where topic = :topic and name = :name and owner = :owner;
+
+-- name: queue_prune
+delete from holdfast_message where position in (
+    select message.position from holdfast_message as message
+    where message.topic = :topic and message.published_at < holdfast_wall() - :age
+        and message.position <= coalesce(
+            (select min(cursor.position) from holdfast_subscription as cursor where cursor.topic = :topic),
+            message.position)
+    order by message.position
+    limit :limit
+);
+
+-- name: inbox_open
+-- durable
+insert into holdfast_inbox (consumer, message_id, seen_at)
+values (:consumer, :message_id, holdfast_wall())
+on conflict (consumer, message_id) do nothing
+returning exists (
+    select 1 from holdfast_deferred as earlier
+    where earlier.consumer = :consumer and earlier.topic = :topic and earlier.key = :key and :key <> ''
+);
+
+-- name: inbox_defer
+-- durable
+insert into holdfast_deferred
+    (consumer, topic, key, message_id, payload, headers, attempts, retry_at, deferred_at, error)
+values (:consumer, :topic, :key, :message_id, :payload, :headers, :attempts,
+    holdfast_now() + :delay, holdfast_wall(), :error);
+
+-- name: inbox_due
+select waiting.position, waiting.attempts, max(0.0, holdfast_wall() - waiting.deferred_at),
+    waiting.message_id, waiting.topic, waiting.key, waiting.payload, waiting.headers
+from holdfast_deferred as waiting
+where waiting.consumer = :consumer and waiting.topic = :topic
+    and (waiting.retry_at <= holdfast_now() or waiting.retry_at > holdfast_now() + :longest)
+    and (waiting.key = '' or not exists (
+        select 1 from holdfast_deferred as earlier
+        where earlier.consumer = waiting.consumer and earlier.topic = waiting.topic
+            and earlier.key = waiting.key and earlier.position < waiting.position
+    ))
+order by waiting.position
+limit :limit;
+
+-- name: inbox_take
+delete from holdfast_deferred where position = :number returning 1;
+
+-- name: inbox_put_off
+update holdfast_deferred set attempts = :attempts, retry_at = holdfast_now() + :delay, error = :error
+where position = :number and attempts = :attempts - 1;
+
+-- name: inbox_prune
+delete from holdfast_inbox where (consumer, message_id) in (
+    select consumer, message_id from holdfast_inbox
+    where seen_at < holdfast_wall() - :age order by seen_at limit :limit
+);
