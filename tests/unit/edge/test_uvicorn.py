@@ -1,0 +1,158 @@
+"""The whole way: a real server, real sockets, a framework behind the cache, and a real client."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+
+from holdfast.edge import EdgeCache
+from holdfast.errors import CircuitOpen, RateLimited
+from holdfast.web.asgi import ProblemMiddleware
+from holdfast.web.fastapi import install
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        assert not task.done(), "the server did not start"
+        await asyncio.sleep(0.005)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        limits = httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30, trust_env=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+class Shop:
+    """A FastAPI application that counts how often each route ran."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self.slow = asyncio.Event()
+        self.slow.set()
+        self.events: list[str] = []
+        self.app = FastAPI(lifespan=self._lifespan)
+        self.app.get("/balance")(self.balance)
+        self.app.post("/balance")(self.pay)
+        self.app.get("/export")(self.export)
+        self.app.get("/down")(self.down)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        yield
+        self.events.append("closed")
+
+    def _count(self, name: str) -> int:
+        self.calls[name] = self.calls.get(name, 0) + 1
+        return self.calls[name]
+
+    async def balance(self, request: Request) -> dict[str, int]:
+        number = self._count("balance")
+        await self.slow.wait()
+        self.events.append(f"balance {number}")
+        return {"read": number}
+
+    async def pay(self, request: Request) -> dict[str, int]:
+        return {"paid": self._count("pay")}
+
+    async def export(self) -> StreamingResponse:
+        self._count("export")
+
+        async def rows() -> AsyncIterator[bytes]:
+            for _ in range(64):
+                yield b"x" * 65_536
+
+        return StreamingResponse(rows())
+
+    async def down(self) -> None:
+        raise CircuitOpen("circuit 'bank' is open", retry_after=2.2)
+
+
+async def test_concurrent_clients_of_a_real_server_cost_one_call() -> None:
+    shop = Shop()
+    shop.slow.clear()
+    async with serving(EdgeCache(shop.app, ttl=60)) as client:
+        requests = [asyncio.create_task(client.get("/balance")) for _ in range(100)]
+        await asyncio.sleep(0.3)  # a real network: all of them have arrived by then, or are hits
+        shop.slow.set()
+        answers = await asyncio.gather(*requests)
+        hit = await client.get("/balance")
+    assert {answer.text for answer in answers} == {'{"read":1}'}
+    assert shop.calls == {"balance": 1}
+    assert hit.headers["cache-status"].startswith("holdfast; hit; ttl=")
+    assert hit.headers["age"] in {"0", "1"}
+    assert hit.headers["content-type"] == "application/json"
+
+
+async def test_a_payment_makes_the_next_reading_new() -> None:
+    shop = Shop()
+    async with serving(EdgeCache(shop.app, ttl=60)) as client:
+        assert [(await client.get("/balance")).json()["read"] for _ in range(2)] == [1, 1]
+        await client.post("/balance", json={"amount": 1})
+        assert (await client.get("/balance")).json()["read"] == 2
+        head = await client.head("/balance")
+        assert (head.status_code, head.headers["content-length"]) == (200, "10")
+
+
+async def test_a_body_of_four_megabytes_passes_through_whole_and_unstored() -> None:
+    shop = Shop()
+    async with serving(EdgeCache(shop.app, ttl=60)) as client:
+        for _ in range(2):
+            assert len((await client.get("/export")).content) == 64 * 65_536
+    assert shop.calls == {"export": 2}
+
+
+async def test_a_client_that_hangs_up_takes_nothing_from_the_others() -> None:
+    shop = Shop()
+    shop.slow.clear()
+    async with serving(EdgeCache(shop.app, ttl=60)) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.get("/balance", timeout=0.2)
+        other = asyncio.create_task(client.get("/balance"))
+        await asyncio.sleep(0.1)
+        shop.slow.set()
+        assert (await other).json() == {"read": 1}
+
+
+async def test_the_server_waits_for_a_refresh_before_the_application_closes() -> None:
+    shop = Shop()
+    cache = EdgeCache(shop.app, ttl=0.01, stale_while_revalidate=60)
+    async with serving(cache) as client:
+        await client.get("/balance")
+        await asyncio.sleep(0.02)
+        shop.slow.clear()
+        assert (await client.get("/balance")).json() == {"read": 1}
+        asyncio.get_running_loop().call_later(0.2, shop.slow.set)
+    assert shop.events == ["balance 1", "balance 2", "closed"]
+
+
+async def test_problem_documents_over_the_wire() -> None:
+    shop = Shop()
+    install(shop.app)
+
+    async def limited(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/limited":
+            raise RateLimited("slow down", retry_after=60)
+        await shop.app(scope, receive, send)
+
+    async with serving(ProblemMiddleware(EdgeCache(limited, ttl=60))) as client:
+        answer = await client.get("/down")
+        limit = await client.get("/limited")
+    assert (limit.status_code, limit.headers["retry-after"]) == (429, "60")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "https://holdfast.dev/problems/circuit-open"
