@@ -1,0 +1,486 @@
+"""What every backend must do for outbox, broker and consumer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from holdfast.backends import AsyncBackend, Backend
+from holdfast.backends.transactions import SqlAsync
+from holdfast.errors import ConfigurationError
+from holdfast.events import (
+    Consumer,
+    DeadLetters,
+    MemoryBroker,
+    Message,
+    MessageRefused,
+    Outbox,
+    Relay,
+    SqlBroker,
+    consumer,
+)
+from holdfast.testing.contracts._either import settle, together
+from holdfast.testing.contracts.events import HOSTILE, caught
+
+__all__ = ["BrokerContract", "ConsumerContract", "OutboxContract", "TransactionalOutboxContract"]
+
+# Long enough that no lease ends by itself while a busy machine runs a test, short enough to wait for.
+LONG = 30.0
+SHORT = 1.0
+
+
+class Publisher:
+    """A publisher in the colour of `backend` that does what `accept` says, and notes what it accepted."""
+
+    def __init__(self, backend: Backend[Any], accept: Callable[[Message], None] | None = None) -> None:
+        self.accept: Callable[[Message], None] = accept or (lambda _: None)
+        self.published: list[Message] = []
+        self.publish: Any = self._publish_async if isinstance(backend, AsyncBackend) else self._publish
+
+    @property
+    def payloads(self) -> list[Any]:
+        """What was published, in order."""
+        return [message.payload for message in self.published]
+
+    def _publish(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self.accept(message)
+            self.published.append(message)
+
+    async def _publish_async(self, messages: Sequence[Message]) -> None:
+        await asyncio.sleep(0)
+        self._publish(messages)
+
+
+async def add(backend: Backend[Any], *payloads: Any, key: str = "") -> None:
+    """Leave one message per payload in the outbox."""
+    for payload in payloads:
+        await settle(Outbox(backend).add("payments", payload, key=key))
+
+
+async def drain(worker: Any, *, turns: int = 50) -> int:
+    """Run a relay or consumer until it finds nothing more to do; the number of messages."""
+    total = 0
+    for _ in range(turns):
+        done = await settle(worker.run_once())
+        if not done:
+            return total
+        total += done
+    raise AssertionError("it never ended")
+
+
+class OutboxContract:
+    """What was added is published at least once, in order per key; what is refused stops nobody else."""
+
+    async def test_messages_leave_in_order(self, backend: Backend[Any]) -> None:
+        """A relay publishes all messages in the order of `add`, then nothing is left."""
+        await add(backend, *range(25), key="order-1")
+        broker = Publisher(backend)
+        relay = Relay(backend, broker, batch_size=10)
+        assert (await settle(relay.backlog())).messages == 25
+        assert await drain(relay) == 25
+        assert broker.payloads == list(range(25))
+        assert (await settle(relay.backlog())).messages == 0
+
+    async def test_a_message_arrives_as_it_was_added(self, backend: Backend[Any]) -> None:
+        """Topic, key, payload, headers and id are the same on the other side."""
+        message_id = await settle(
+            Outbox(backend).add("a {b} 'c'", HOSTILE, key="k:%", headers={"trace": "é"}, message_id="m-1")
+        )
+        broker = Publisher(backend)
+        await drain(Relay(backend, broker))
+        assert broker.published == [
+            Message(id="m-1", topic="a {b} 'c'", payload=HOSTILE, key="k:%", headers={"trace": "é"})
+        ]
+        assert message_id == "m-1"
+
+    async def test_one_id_waits_once(self, backend: Backend[Any]) -> None:
+        """Adding a message again, because its first answer was lost, leaves one."""
+        for _ in range(2):
+            await settle(Outbox(backend).add("payments", 1, message_id="m-1"))
+        assert (await settle(Outbox(backend).backlog())).messages == 1
+
+    async def test_a_lost_answer_repeats_the_same_messages(self, backend: Backend[Any]) -> None:
+        """When it is not known whether the broker has a message, it is published again with its id."""
+        await add(backend, 1, 2, 3)
+        first = Publisher(backend)
+
+        def lose_the_answer(_: Message) -> None:
+            if len(first.published) == 2:
+                raise ConnectionResetError
+
+        first.accept = lose_the_answer
+        relay = Relay(backend, first)
+        try:
+            await settle(relay.run_once())
+        except ConnectionResetError:
+            pass
+        else:
+            raise AssertionError("the error was swallowed")
+        first.accept = lambda _: None
+        await drain(relay)
+        assert first.payloads == [1, 2, 1, 2, 3]
+        assert [message.id for message in first.published[:2]] == [message.id for message in first.published[2:4]]
+
+    async def test_an_outage_counts_against_nobody(self, backend: Backend[Any]) -> None:
+        """While the broker takes nothing, no message comes closer to the dead letters."""
+        await add(backend, 1, 2)
+        broker = Publisher(backend, _raise(RuntimeError("no servers")))
+        relay = Relay(backend, broker, max_attempts=1)
+        for _ in range(3):
+            try:
+                await settle(relay.run_once())
+            except RuntimeError:
+                continue
+            raise AssertionError("the error was swallowed")
+        broker.accept = lambda _: None
+        assert await drain(relay) == 2
+        assert await settle(DeadLetters(backend).read()) == []
+
+    async def test_poison_stops_only_its_own_key(self, backend: Backend[Any]) -> None:
+        """A refused message holds its key up until it is a dead letter; other keys go on at once."""
+        await add(backend, "poison", "after poison", key="a")
+        await add(backend, 1, 2, key="b")
+        await add(backend, 3)
+        broker = Publisher(backend, lambda message: _refuse(message, "poison"))
+        relay = Relay(backend, broker, max_attempts=2, retry_delay=1.0)
+        await drain(relay)
+        assert broker.payloads == [1, 2, 3]
+        await asyncio.sleep(1.1)
+        await drain(relay)
+        assert broker.payloads == [1, 2, 3, "after poison"]
+        (letter,) = await settle(DeadLetters(backend).read())
+        assert (letter.source, letter.message.payload, letter.attempts) == ("", "poison", 2)
+        assert "MessageRefused" in letter.error
+        assert (await settle(relay.backlog())).dead == 1
+
+    async def test_dead_letters_can_live_again(self, backend: Backend[Any]) -> None:
+        """A letter is published when its reason is gone and somebody says so; or forgotten."""
+        await add(backend, 1, 2)
+        broker = Publisher(backend, _raise(MessageRefused("too large")))
+        letters: Any = DeadLetters(backend)
+        relay = Relay(backend, broker, max_attempts=1)
+        await drain(relay)
+        first, second = await settle(letters.read(source=""))
+        broker.accept = lambda _: None
+        assert await settle(letters.retry(first.number))
+        assert await settle(letters.discard(second.number))
+        assert not await settle(letters.retry(second.number))
+        await drain(relay)
+        assert broker.published == [first.message]
+        assert await settle(letters.read()) == []
+
+    async def test_one_relay_is_active(self, backend: Backend[Any]) -> None:
+        """A second relay waits while the first lives, and takes over when its lease is over."""
+        broker = Publisher(backend)
+        first = Relay(backend, broker, lease=SHORT, batch_size=1)
+        second = Relay(backend, broker, lease=LONG)
+        await add(backend, 1, 2)
+        assert await settle(first.run_once()) == 1
+        assert await settle(second.run_once()) == 0
+        await asyncio.sleep(SHORT * 1.5)
+        assert await settle(second.run_once()) == 1
+        assert broker.payloads == [1, 2]
+
+    async def test_a_relay_that_ends_gives_way(self, backend: Backend[Any]) -> None:
+        """After `run` has ended another relay is active at once."""
+        broker = Publisher(backend)
+        await add(backend, 1)
+        await settle(Relay(backend, broker, lease=LONG).run(stop=lambda: bool(broker.published)))
+        await add(backend, 2)
+        assert await settle(Relay(backend, broker).run_once()) == 1
+
+    async def test_bad_input_is_refused_before_anything_is_done(self, backend: Backend[Any]) -> None:
+        """Each wrong argument gets an error that names it."""
+        outbox: Any = Outbox(backend)
+        wrong: list[dict[str, Any]] = [
+            {"topic": ""},
+            {"topic": "a\n"},
+            {"payload": float("inf")},
+            {"payload": object()},
+            {"key": "x" * 256},
+            {"headers": {"a": 1}},
+            {"message_id": ""},
+        ]
+        for arguments in wrong:
+            error = await caught(lambda: outbox.add(**{"topic": "t", "payload": 1, **arguments}))  # noqa: B023
+            assert isinstance(error, ConfigurationError), arguments
+        relay: Any = Relay
+        for options in ({"batch_size": 0}, {"poll_interval": 0}, {"max_attempts": 0}, {"lease": -1}):
+            error = await caught(lambda: relay(backend, Publisher(backend), **options))  # noqa: B023
+            assert isinstance(error, ConfigurationError), options
+        assert isinstance(await caught(lambda: relay(backend, object())), ConfigurationError)
+        assert (await settle(outbox.backlog())).messages == 0
+
+
+class TransactionalOutboxContract:
+    """For databases: a message leaves only if its transaction commits."""
+
+    async def test_what_is_rolled_back_never_leaves(self, backend: Backend[Any]) -> None:
+        """A message of a transaction that failed does not exist; one of a committed does."""
+        for payload, fails in ((1, True), (2, False)):
+            try:
+                await _in_transaction(backend, payload, fails=fails)
+            except ZeroDivisionError:
+                assert fails
+        broker = Publisher(backend)
+        await drain(Relay(backend, broker))
+        assert broker.payloads == [2]
+
+
+class BrokerContract:
+    """A fixture `broker`: a function of a lease in seconds that makes another receiver each time."""
+
+    async def test_a_new_subscription_begins_at_the_beginning(self, broker: Callable[..., Any]) -> None:
+        """Messages that were published before anybody asked are handed out, in order and unchanged."""
+        sent = [
+            Message(id=f"m-{number}", topic="t", payload=[number, HOSTILE], key="k", headers={"a": "b"})
+            for number in range(5)
+        ]
+        await settle(broker().publish(sent))
+        received = await settle(broker().receive("t", "s", 10))
+        assert [delivery.message for delivery in received] == sent
+
+    async def test_what_is_acknowledged_does_not_come_again(self, broker: Callable[..., Any]) -> None:
+        """The rest does, in order, to the same receiver."""
+        one = broker()
+        await settle(one.publish(messages(*range(5))))
+        received = await settle(one.receive("t", "s", 3))
+        await settle(one.ack("t", "s", received[:1]))
+        seen = []
+        while received := await settle(one.receive("t", "s", 2)):
+            seen += [delivery.message.payload for delivery in received]
+            await settle(one.ack("t", "s", received))
+        assert seen == [1, 2, 3, 4]
+
+    async def test_subscriptions_and_topics_do_not_touch_each_other(self, broker: Callable[..., Any]) -> None:
+        """Each name sees all messages of its topic, and of no other."""
+        one = broker()
+        await settle(one.publish([*messages(1, 2), Message(id="x", topic="other", payload=3)]))
+        for name in ("first", "second"):
+            received = await settle(one.receive("t", name, 10))
+            assert [delivery.message.payload for delivery in received] == [1, 2]
+            await settle(one.ack("t", name, received))
+        assert [delivery.message.payload for delivery in await settle(one.receive("other", "first", 10))] == [3]
+
+    async def test_a_silent_receiver_is_replaced(self, broker: Callable[..., Any]) -> None:
+        """What one receiver holds is handed to nobody else, until its lease is over."""
+        lease = 1.0
+        await settle(broker().publish(messages(1, 2)))
+        assert len(await settle(broker(lease).receive("t", "s", 10))) == 2
+        other = broker(lease)
+        assert list(await settle(other.receive("t", "s", 10))) == []
+        await asyncio.sleep(lease * 1.2)
+        received = await settle(other.receive("t", "s", 10))
+        assert [delivery.message.payload for delivery in received] == [1, 2]
+
+
+class ConsumerContract:
+    """The effect of each message once, whatever is handed out how often, and who fails."""
+
+    async def test_a_duplicate_has_no_effect(self, backend: Backend[Any]) -> None:
+        """A message that comes twice, from one broker or from two, is handled once."""
+        effects = await Effects.of(backend)
+        for _ in range(2):
+            broker = SqlBroker(backend)
+            await settle(broker.publish(messages(1, 2)))
+            await drain(effects.consumer(broker))
+        # Another topic of the queue's table, so that the same ids are handed out once more.
+        await settle(SqlBroker(backend).publish(messages(1, 2, topic="again")))
+        await drain(effects.consumer(SqlBroker(backend), topic="again"))
+        assert await effects.seen() == [1, 2]
+
+    async def test_a_failed_handler_leaves_nothing(self, backend: Backend[Any]) -> None:
+        """What a handler did before it raised is undone; the message is tried again and then has its effect."""
+        effects = await Effects.of(backend, fails={2: 2})
+        broker = SqlBroker(backend)
+        await settle(broker.publish(messages(1, 2, 3)))
+        await effects.until(broker, 3)
+        assert await effects.seen() == [1, 3, 2]
+        assert effects.calls == [1, 2, 3, 2, 2]
+        assert await settle(DeadLetters(backend).read()) == []
+
+    async def test_order_per_key_survives_failures(self, backend: Backend[Any]) -> None:
+        """Messages of a key wait behind one that failed; those of other keys do not."""
+        effects = await Effects.of(backend, fails={1: 2})
+        broker = SqlBroker(backend)
+        await settle(broker.publish([*messages(1, 2, key="a"), *messages(10, 11, key="b")]))
+        await drain(effects.consumer(broker))
+        await settle(broker.publish([*messages(3, key="a"), *messages(12, key="b")]))
+        await effects.until(broker, 6)
+        seen = await effects.seen()
+        assert [value for value in seen if value < 10] == [1, 2, 3]
+        assert seen[:2] == [10, 11]
+
+    async def test_poison_becomes_a_dead_letter(self, backend: Backend[Any]) -> None:
+        """After `max_attempts` a message is kept aside with its error, and its key goes on."""
+        effects = await Effects.of(backend, fails={1: 99})
+        broker = SqlBroker(backend)
+        await settle(broker.publish(messages(1, 2, key="a")))
+        await effects.until(broker, 1)
+        assert await effects.seen() == [2]
+        assert effects.calls == [1, 1, 1, 2]
+        (letter,) = await settle(DeadLetters(backend).read(source="effects"))
+        assert (letter.message.payload, letter.attempts, letter.error) == (1, 3, "ValueError: not 1")
+        effects.fails.clear()
+        assert await settle(DeadLetters(backend).retry(letter.number))
+        await effects.until(broker, 2)
+        assert await effects.seen() == [2, 1]
+
+    async def test_consumers_of_one_name_share_the_work(self, backend: Backend[Any]) -> None:
+        """Several receivers at once handle each message once, and in order."""
+        effects = await Effects.of(backend)
+        await settle(SqlBroker(backend).publish(messages(*range(30), key="a")))
+        workers = [effects.consumer(SqlBroker(backend), batch_size=3) for _ in range(4)]
+        for _ in range(200):
+            results = await together(backend, 4, lambda number: workers[number].run_once())
+            assert all(isinstance(result, int) for result in results), results
+            if len(await effects.seen()) == 30:
+                break
+        assert await effects.seen() == list(range(30))
+
+    async def test_the_effect_of_a_takeover_is_still_once(self, backend: Backend[Any]) -> None:
+        """A receiver that outlives its lease, and its successor, do not both handle a message."""
+        effects = await Effects.of(backend)
+        await settle(SqlBroker(backend).publish(messages(*range(10), key="a")))
+        first, second = (effects.consumer(SqlBroker(backend, lease=0.001)) for _ in range(2))
+        results = await together(backend, 2, lambda number: (first, second)[number].run_once())
+        assert all(isinstance(result, int) for result in results), results
+        await drain(first)
+        assert await effects.seen() == list(range(10))
+
+    async def test_the_decorator_makes_a_consumer(self, backend: Backend[Any]) -> None:
+        """`@consumer` is `Consumer` spelled at the handler."""
+        effects = await Effects.of(backend)
+        broker = SqlBroker(backend)
+        handler: Any = effects.handler
+        decorator: Any = consumer(backend, broker, topic="t", name="effects")
+        handle = decorator(handler)
+        await settle(broker.publish(messages(1)))
+        assert await settle(handle.run_once()) == 1
+        assert isinstance(handle, Consumer)
+
+    async def test_the_wrong_kind_of_handler_is_refused(self, backend: Backend[Any]) -> None:
+        """A handler of the other colour is an error, and never a lost effect."""
+
+        def blocking(tx: Any, message: Message) -> None: ...
+
+        async def awaited(tx: Any, message: Message) -> None: ...
+
+        wrong: Any = blocking if isinstance(backend, AsyncBackend) else awaited
+        broker = SqlBroker(backend)
+        error = await caught(lambda: Consumer(backend, broker, "effects", wrong, topic="t"))
+        assert isinstance(error, ConfigurationError)
+        if not isinstance(backend, AsyncBackend):
+            await settle(broker.publish(messages(1)))
+            kind: Any = Consumer
+            hidden = kind(backend, broker, "effects", lambda *given: wrong(*given), topic="t")  # noqa: PLW0108 - hides
+            assert isinstance(await caught(hidden.run_once), ConfigurationError)
+            assert len(await settle(SqlBroker(backend).receive("t", "another", 9))) == 1
+
+
+def messages(*payloads: Any, key: str = "", topic: str = "t") -> list[Message]:
+    """Return one message per payload, whose id is the payload."""
+    return [Message(id=f"m-{payload}", topic=topic, payload=payload, key=key) for payload in payloads]
+
+
+def broker_of(backend: Backend[Any], lease: float = LONG) -> Any:
+    """Return the broker that lives in `backend`."""
+    kind = MemoryBroker if backend.dialect == "memory" else SqlBroker
+    return kind(backend, lease=lease)
+
+
+class Effects:
+    """A handler with an effect in the database, which fails as often as it is told to."""
+
+    def __init__(self, backend: Any, fails: dict[int, int]) -> None:
+        self.backend = backend
+        self.fails = fails
+        self.calls: list[int] = []
+        self.handler: Any = self._handle_async if isinstance(backend, AsyncBackend) else self._handle
+
+    @classmethod
+    async def of(cls, backend: Any, *, fails: dict[int, int] | None = None) -> Effects:
+        """Make the table."""
+        await settle(
+            backend.execute(
+                "create table effect (place serial primary key, value bigint)"
+                if backend.dialect == "postgres"
+                else "create table effect (place integer primary key, value bigint)"
+            )
+        )
+        return cls(backend, fails or {})
+
+    def consumer(self, broker: Any, *, topic: str = "t", batch_size: int = 100) -> Any:
+        """Return another consumer of the same name."""
+        return Consumer(
+            self.backend,
+            broker,
+            "effects",
+            self.handler,
+            topic=topic,
+            batch_size=batch_size,
+            max_attempts=3,
+            retry_delay=0.02,
+        )
+
+    async def until(self, broker: Any, effects: int) -> None:
+        """Consume until there are so many effects."""
+        worker = self.consumer(broker)
+        for _ in range(500):
+            await drain(worker)
+            if len(await self.seen()) == effects:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(await self.seen())
+
+    async def seen(self) -> list[int]:
+        """Return the effects in order."""
+        rows = await settle(self.backend.execute("select value from effect order by place"))
+        return [row[0] for row in rows]
+
+    def _handle(self, tx: Any, message: Message) -> None:
+        tx.execute("insert into effect (value) values (:value)", {"value": message.payload})
+        self._end(message)
+
+    async def _handle_async(self, tx: Any, message: Message) -> None:
+        await tx.execute("insert into effect (value) values (:value)", {"value": message.payload})
+        self._end(message)
+
+    def _end(self, message: Message) -> None:
+        self.calls.append(message.payload)
+        if self.fails.get(message.payload, 0) > 0:
+            self.fails[message.payload] -= 1
+            error = f"not {message.payload}"
+            raise ValueError(error)
+
+
+def _fail_if(*, fails: bool) -> None:
+    if fails:
+        raise ZeroDivisionError
+
+
+async def _in_transaction(backend: Any, payload: Any, *, fails: bool) -> None:
+    if isinstance(backend, SqlAsync):
+        async with backend.transaction() as tx:
+            await Outbox(tx).add("payments", payload)
+            _fail_if(fails=fails)
+    else:
+        with backend.transaction() as tx:
+            Outbox(tx).add("payments", payload)
+            _fail_if(fails=fails)
+
+
+def _raise(error: Exception) -> Callable[[Message], None]:
+    def accept(message: Message) -> None:
+        del message
+        raise error
+
+    return accept
+
+
+def _refuse(message: Message, payload: Any) -> None:
+    if message.payload == payload:
+        error = "too large"
+        raise MessageRefused(error)
