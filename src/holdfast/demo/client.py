@@ -1,0 +1,154 @@
+"""The clients: real HTTP requests, sent twice, by two payers at once, and tried again until answered.
+
+Every try goes into `Attempt`s, which are the clients' side of the audit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from holdfast.demo.orders import Order
+from holdfast.demo.settings import Settings
+from holdfast.idempotency import idempotency_key
+
+__all__ = ["Attempt", "Clients", "Payment"]
+
+# Longer than anything the service may take when all goes well, shorter than a provider that hangs twice.
+CLIENT_TIMEOUT = 40.0
+GIVE_UP_AFTER = 60.0
+PACE_SECONDS = 0.04
+# Every so many orders: the request is sent twice at once; a second person pays the same order; a rush.
+TWICE_EVERY, TWO_PAYERS_EVERY, RUSH_EVERY, RUSH_SIZE = 5, 7, 75, 32
+READ_EVERY = 0.02
+SETTLED = "already-paid"
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One person paying one order, with one idempotency key."""
+
+    order: Order
+    payer: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP request for a payment, as its client saw it. Times are monotonic seconds."""
+
+    payment: Payment
+    sent: float
+    received: float
+    status: int | None
+    body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def code(self) -> str:
+        """The last part of the problem type, or an empty text."""
+        return str(self.body.get("type", "")).rpartition("/")[2]
+
+    @property
+    def final(self) -> bool:
+        """Whether the client need not ask again."""
+        return self.status == httpx.codes.CREATED or (self.status == httpx.codes.CONFLICT and self.code == SETTLED)
+
+
+class Clients:
+    """Everybody who pays, and somebody who keeps looking at the balances."""
+
+    def __init__(self, settings: Settings, orders: Sequence[Order]) -> None:
+        self.attempts: list[Attempt] = []
+        self.reads: int = 0
+        self.reads_from_cache: int = 0
+        self.settled: int = 0
+        self.unsettled: list[Payment] = []
+        self._payments = [
+            (number, payment)
+            for number, order in enumerate(orders)
+            for payment in _payments(number, order, settings.seed)
+        ]
+        self._ports = settings.addresses.worker_ports
+        self._random = random.Random(settings.seed)
+
+    @property
+    def progress(self) -> float:
+        """Share of payments that have their final answer, or were given up."""
+        return (self.settled + len(self.unsettled)) / len(self._payments)
+
+    async def pay_all(self) -> None:
+        """Send all payments at their pace and return when each has its final answer or was given up."""
+        limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
+        async with httpx.AsyncClient(timeout=CLIENT_TIMEOUT, limits=limits) as http:
+            reading = asyncio.create_task(self._read_balances(http))
+            async with asyncio.TaskGroup() as group:
+                last = 0
+                for number, payment in self._payments:
+                    rush = number % RUSH_EVERY < RUSH_SIZE and number >= RUSH_EVERY
+                    if number != last and not rush:
+                        await asyncio.sleep(PACE_SECONDS)
+                    last = number
+                    group.create_task(self._pay(http, payment))
+            reading.cancel()
+
+    async def _pay(self, http: httpx.AsyncClient, payment: Payment) -> None:
+        deadline = time.monotonic() + GIVE_UP_AFTER
+        tries = 0
+        while time.monotonic() < deadline:
+            attempt = await self._try(
+                http, payment, self._ports[(tries + self._random.randrange(9)) % len(self._ports)]
+            )
+            self.attempts.append(attempt)
+            if attempt.final:
+                self.settled += 1
+                return
+            tries += 1
+            await asyncio.sleep(self._pause(attempt, tries))
+        self.unsettled.append(payment)
+
+    async def _try(self, http: httpx.AsyncClient, payment: Payment, port: int) -> Attempt:
+        order = payment.order
+        sent = time.monotonic()
+        body = {"order": order.order, "account": payment.payer, "amount_cents": order.amount_cents}
+        headers = {"Idempotency-Key": payment.key, "X-API-Key": f"{order.tier}-{order.account}"}
+        try:
+            answer = await http.post(f"http://127.0.0.1:{port}/payments", json=body, headers=headers)
+            parsed = answer.json()
+        except (httpx.TransportError, ValueError):
+            return Attempt(payment, sent, time.monotonic(), None)
+        if "retry-after" in answer.headers:
+            parsed.setdefault("retry_after", float(answer.headers["retry-after"]))
+        return Attempt(payment, sent, time.monotonic(), answer.status_code, parsed)
+
+    def _pause(self, attempt: Attempt, tries: int) -> float:
+        """Full jitter, and never sooner than the service asked."""
+        asked = attempt.body.get("retry_after") or 0.0
+        return float(asked) + self._random.uniform(0, min(1.0, 0.05 * 2**tries))
+
+    async def _read_balances(self, http: httpx.AsyncClient) -> None:
+        while True:
+            for port in self._ports:
+                try:
+                    answer = await http.get(f"http://127.0.0.1:{port}/balances")
+                except httpx.TransportError:
+                    continue
+                if answer.status_code == httpx.codes.OK:
+                    self.reads += 1
+                    self.reads_from_cache += "; hit" in answer.headers.get("cache-status", "")
+            await asyncio.sleep(READ_EVERY)
+
+
+def _payments(number: int, order: Order, seed: int) -> Iterable[Payment]:
+    """Everybody's request for one order: its payer's, perhaps sent twice, perhaps a friend's."""
+    own = Payment(order, order.account, idempotency_key("pay", seed, order.order, order.account))
+    yield own
+    if number % TWICE_EVERY == 0:
+        yield own
+    if number % TWO_PAYERS_EVERY == 0:
+        yield Payment(order, "friend", idempotency_key("pay", seed, order.order, "friend"))

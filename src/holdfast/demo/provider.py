@@ -1,0 +1,207 @@
+"""A payment provider that is not ours: another process, its own ledger, and bad days.
+
+Like real ones it remembers idempotency keys, has hiccups, hangs, loses answers after having charged,
+and has an outage. Like real ones it charges whoever asks with a new key, also for an order that has
+been paid: protecting an order from two payers is the service's job. The one thing it does for that is
+fencing: it refuses a call for an order once it has seen a newer token, so that a call which hung for
+longer than its caller held the lock can no longer charge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fastapi import FastAPI, Header, Request
+from fastapi.responses import JSONResponse
+
+from holdfast.demo.settings import Settings
+from holdfast.errors import StaleToken
+from holdfast.locks import FenceGuard
+
+__all__ = ["create_app"]
+
+WORK_SECONDS = (0.1, 0.3)
+HANG_SECONDS = 20.0
+LOOK_EVERY = 0.02
+# Who hung up, perhaps to try again at once, is noticed at its next look: nobody is counted before that.
+SETTLED_LOOKS = 2
+# Of so many first tries one goes wrong in this way, counted so that small runs have bad luck, too.
+ONE_HANGS_IN, ONE_IS_LOST_IN, ONE_HICCUP_IN = 25, 33, 10
+FIRST_HANG, FIRST_LOST, FIRST_HICCUP = 3, 7, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Money taken."""
+
+    charge: str
+    key: str
+    order: str
+    account: str
+    amount_cents: int
+
+    def as_json(self) -> dict[str, object]:
+        """The charge as the provider shows it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Ledger:
+    """The provider's own books: an append-only file, which the audit reads."""
+
+    def __init__(self, file: Path) -> None:
+        self._file: IO[str] = file.open("a", encoding="utf-8", buffering=1)
+        self._by_key: dict[str, Charge] = {}
+        self._by_order: dict[str, Charge] = {}
+
+    def write(self, **entry: object) -> None:
+        """Add a line."""
+        self._file.write(json.dumps({"at": time.time(), **entry}) + "\n")
+
+    def of_key(self, key: str) -> Charge | None:
+        """The charge made with this key."""
+        return self._by_key.get(key)
+
+    def of_order(self, order: str) -> Charge | None:
+        """The first charge for this order."""
+        return self._by_order.get(order)
+
+    def charge(self, *, key: str, order: str, account: str, amount_cents: int) -> Charge:
+        """Take the money."""
+        charge = Charge(f"ch_{len(self._by_key) + 1:06d}", key, order, account, amount_cents)
+        self._by_key[key] = charge
+        self._by_order.setdefault(order, charge)
+        self.write(event="charge", **charge.as_json())
+        return charge
+
+
+class Provider:
+    """The state of the provider's day."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.ledger: Ledger = Ledger(settings.folder / "provider.jsonl")
+        self.random: random.Random = random.Random(settings.seed)
+        self.down = False
+        self.calls_while_down = 0
+        self.busy: int = 0
+        self.most_busy: int = 0
+        self._seen: set[str] = set()
+        self._guards: dict[str, FenceGuard] = {}
+        self.fenced_off: int = 0
+        self.moods: Counter[str] = Counter()
+
+    def mood(self, key: str) -> str:
+        """How this call goes. Only the first try of a key can go wrong, so a retry always helps."""
+        if key in self._seen:
+            return "fine"
+        self._seen.add(key)
+        number = len(self._seen)
+        if number % ONE_HANGS_IN == FIRST_HANG:
+            return "hang"
+        if number % ONE_IS_LOST_IN == FIRST_LOST:
+            return "lost"
+        return "hiccup" if number % ONE_HICCUP_IN == FIRST_HICCUP else "fine"
+
+    def sees(self, key: str) -> str:
+        """Decide how this call goes, and note it."""
+        mood = self.mood(key)
+        self.moods[mood] += 1
+        return mood
+
+    async def work(self, request: Request) -> None:
+        """Take the time that a charge takes; a caller who hung up is no longer counted."""
+        end = time.monotonic() + self.random.uniform(*WORK_SECONDS)
+        self.busy += 1
+        try:
+            looks = 0
+            while time.monotonic() < end and not await request.is_disconnected():
+                await asyncio.sleep(LOOK_EVERY)
+                looks += 1
+                if looks > SETTLED_LOOKS:
+                    self.most_busy = max(self.most_busy, self.busy)
+        finally:
+            self.busy -= 1
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
+
+    def fence(self, order: str, token: int | None) -> None:
+        """Refuse callers whose lock on this order has gone to somebody else."""
+        if token is None:
+            return
+        try:
+            self._guards.setdefault(order, FenceGuard(order)).check(token)
+        except StaleToken:
+            self.fenced_off += 1
+            raise
+
+    def figures(self) -> dict[str, object]:
+        """What the audit asks."""
+        names = ("calls_while_down", "most_busy", "down", "fenced_off")
+        return {name: getattr(self, name) for name in names} | {"moods": dict(self.moods)}
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The provider's API."""
+    provider = Provider(settings)
+    app = FastAPI()
+
+    @app.exception_handler(StaleToken)
+    async def stale(_: Request, error: StaleToken) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 409)
+
+    @app.get("/charges")
+    async def find(order: str, fencing_token: int | None = Header(None)) -> JSONResponse:
+        if provider.down:
+            provider.calls_while_down += 1
+            return JSONResponse({"error": "maintenance"}, 503)
+        provider.fence(order, fencing_token)
+        charge = provider.ledger.of_order(order)
+        return JSONResponse(charge.as_json() if charge else {}, 200 if charge else 404)
+
+    @app.post("/charges")
+    async def charge(
+        request: Request, idempotency_key: str = Header(), fencing_token: int | None = Header(None)
+    ) -> JSONResponse:
+        if provider.down:
+            provider.calls_while_down += 1
+            return JSONResponse({"error": "maintenance"}, 503)
+        return await _charge(provider, request, idempotency_key, fencing_token)
+
+    @app.post("/outage/{state}")
+    async def outage(state: str) -> dict[str, object]:
+        provider.down = state == "on"
+        provider.ledger.write(event="outage", state=state)
+        return provider.figures()
+
+    @app.get("/figures")
+    async def figures() -> dict[str, object]:
+        return provider.figures()
+
+    return app
+
+
+async def _charge(provider: Provider, request: Request, key: str, token: int | None) -> JSONResponse:
+    body = await request.json()
+    mood = provider.sees(key)
+    if mood == "hiccup":
+        return JSONResponse({"error": "try again"}, 503)
+    if mood == "hang":
+        await asyncio.sleep(HANG_SECONDS)
+    else:
+        await provider.work(request)
+    # Nothing is awaited from here on: the look at the token and the charge are one step.
+    provider.fence(body["order"], token)
+    charge = provider.ledger.of_key(key)
+    if charge is None:
+        charge = provider.ledger.charge(
+            key=key, order=body["order"], account=body["account"], amount_cents=body["amount_cents"]
+        )
+    if mood == "lost":
+        # Charged, but the answer is lost on the way: the caller sees a gateway's error page.
+        return JSONResponse({"error": "bad gateway"}, 502)
+    return JSONResponse(charge.as_json(), 201)

@@ -1,0 +1,187 @@
+"""One run of the demo, from an empty folder to the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+
+from holdfast.demo.audit import Books, Line, attempts_by_status, audit, read_provider
+from holdfast.demo.books import BooksReader
+from holdfast.demo.client import Clients
+from holdfast.demo.director import Director
+from holdfast.demo.orders import Order
+from holdfast.demo.processes import Fleet, fleet, free_ports, wait_for_port
+from holdfast.demo.settings import Addresses, Settings
+from holdfast.demo.stores import stores
+from holdfast.demo.view import Snapshot, View, as_json, table
+
+__all__ = ["Options", "run"]
+
+WORKERS = 2
+START_SECONDS = 30.0
+SETTLE_SECONDS = 15.0
+LOOK_EVERY = 0.25
+RELAY_KILLS = 2
+
+
+class Options:
+    """What the command line asked for; see `holdfast demo --help`."""
+
+    def __init__(
+        self,
+        *,
+        orders: Sequence[Order],
+        backend: str,
+        seed: int,
+        without: frozenset[str],
+        serve: bool,
+        json: bool,
+    ) -> None:
+        self.orders = orders
+        self.backend = backend
+        self.seed = seed
+        self.without = without
+        self.serve = serve
+        self.json = json
+
+
+def run(options: Options) -> int:
+    """Run the demo; 0 when every line of the audit is green, 1 otherwise."""
+    view = View(quiet=options.json)
+    with _folder() as folder, stores(options.backend, folder, view.say) as urls:
+        provider_port, *worker_ports = free_ports(1 + WORKERS)
+        addresses = Addresses(*urls, provider_port=provider_port, worker_ports=tuple(worker_ports))
+        settings = Settings(folder=folder, addresses=addresses, seed=options.seed, without=options.without)
+        with fleet(folder, settings.save()) as processes:
+            lines, seconds, clients = asyncio.run(_play(options, settings, processes, view))
+            _report(options, lines, seconds, clients, processes.kills)
+            if options.serve:
+                _keep_serving(settings, view)
+    return 0 if all(line.ok for line in lines) else 1
+
+
+async def _play(
+    options: Options, settings: Settings, processes: Fleet, view: View
+) -> tuple[list[Line], float, Clients]:
+    without = f", without {', '.join(sorted(options.without))}" if options.without else ""
+    view.say(
+        f"{len(options.orders)} orders, {WORKERS} workers, backend {options.backend}, seed {options.seed}{without}"
+    )
+    reader = BooksReader(settings)
+    async with reader:
+        await asyncio.to_thread(_start, settings, processes)
+        begun = time.monotonic()
+        clients = Clients(settings, options.orders)
+        director = Director(settings, processes, clients, view)
+        watching = asyncio.create_task(
+            _watch(clients, director, processes, reader=reader, settings=settings, view=view)
+        )
+        day = asyncio.create_task(director.run())
+        await clients.pay_all()
+        await day
+        await reader.settle(SETTLE_SECONDS)
+        watching.cancel()
+        view.end()
+        books = Books(
+            orders=options.orders,
+            clients=clients,
+            charges=read_provider(settings.folder / "provider.jsonl"),
+            events=await reader.events(),
+            balances=await reader.balances(),
+            provider=await _provider_figures(settings),
+            outage=director.outage,
+            cut_at_the_worst=frozenset(director.cut_at_the_worst),
+        )
+        return audit(books, settings), time.monotonic() - begun, clients
+
+
+def _start(settings: Settings, processes: Fleet) -> None:
+    port = settings.addresses.provider_port
+    wait_for_port(port, seconds=START_SECONDS, member=processes.add("provider", "provider", str(port)))
+    workers = [
+        (each, processes.add(f"worker-{number}", "worker", str(each), f"worker-{number}"))
+        for number, each in enumerate(settings.addresses.worker_ports, start=1)
+    ]
+    processes.add("relay", "relay")
+    processes.add("consumer", "consumer")
+    for each, member in workers:
+        wait_for_port(each, seconds=START_SECONDS, member=member)
+
+
+async def _watch(
+    clients: Clients,
+    director: Director,
+    processes: Fleet,
+    *,
+    reader: BooksReader,
+    settings: Settings,
+    view: View,
+) -> None:
+    async with httpx.AsyncClient(timeout=0.5) as http:
+        while True:
+            ends = attempts_by_status(clients.attempts)
+            keys = {attempt.payment.key for attempt in clients.attempts}
+            view.show(
+                Snapshot(
+                    progress=clients.progress,
+                    requests=len(clients.attempts),
+                    repeated=len(clients.attempts) - len(keys),
+                    refused=ends["429"],
+                    failed=sum(count for status, count in ends.items() if status == "no answer" or status >= "500"),
+                    breakers=tuple([await _breaker(http, port) for port in settings.addresses.worker_ports]),
+                    backlog=await reader.backlog(),
+                    kills=processes.kills,
+                    provider=director.provider,
+                )
+            )
+            await asyncio.sleep(LOOK_EVERY)
+
+
+async def _breaker(http: httpx.AsyncClient, port: int) -> str:
+    try:
+        return str((await http.get(f"http://127.0.0.1:{port}/health")).json()["breaker"])
+    except (httpx.TransportError, ValueError, KeyError):
+        return "dead"
+
+
+async def _provider_figures(settings: Settings) -> dict[str, object]:
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"http://127.0.0.1:{settings.addresses.provider_port}/figures")
+        figures: dict[str, object] = answer.json()
+        return figures
+
+
+def _report(options: Options, lines: list[Line], seconds: float, clients: Clients, kills: int) -> None:
+    requests = len(clients.attempts)
+    if options.json:
+        facts = {"seconds": round(seconds, 2), "requests": requests, "kills": kills}
+        print(as_json(lines, **facts, seed=options.seed, backend=options.backend))
+        return
+    terminal = sys.stdout.isatty()
+    print(table(lines, color=terminal, columns=shutil.get_terminal_size().columns if terminal else None))
+    failed = sum(not line.ok for line in lines)
+    verdict = "The books balance." if not failed else f"{failed} of {len(lines)} lines FAIL."
+    print(f"\n{verdict}  {requests} requests, {kills} kills, {seconds:.1f} s, seed {options.seed}.")
+
+
+def _keep_serving(settings: Settings, view: View) -> None:
+    for port in settings.addresses.worker_ports:
+        view.say(f"serving http://127.0.0.1:{port}/docs and http://127.0.0.1:{port}/balances")
+    view.say("Ctrl-C ends it")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="holdfast-demo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -1,0 +1,105 @@
+"""The main job: green as it is, and red in the right line without any one of its patterns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.demo.orders import SHIPPED
+from holdfast.demo.settings import PATTERNS
+
+pytestmark = [
+    # Each starts six processes of its own: one demo at a time.
+    pytest.mark.xdist_group("demo"),
+    pytest.mark.timeout(180),
+]
+FEW = 160
+MOST_SECONDS = 60
+
+
+def demo(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run the demo as a user does, and return its exit code and what it printed."""
+    command = [sys.executable, "-m", "holdfast", "demo", "--json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    assert done.stdout, done.stderr
+    audit: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, audit
+
+
+def red(audit: dict[str, Any]) -> dict[str, str]:
+    """The lines that failed: pattern -> detail."""
+    return {line["pattern"]: line["detail"] for line in audit["audit"] if not line["ok"]}
+
+
+@pytest.fixture(scope="module")
+def few_orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first of the shipped orders, for the runs that only have to fail."""
+    file = tmp_path_factory.mktemp("orders") / "few.csv"
+    with SHIPPED.open() as lines:
+        file.write_text("".join(islice(lines, FEW + 1)))
+    return file
+
+
+def test_the_books_balance_on_sqlite() -> None:
+    """Every line is green, in under a minute, with all kills done."""
+    code, audit = demo()
+    assert red(audit) == {}
+    assert code == 0
+    assert audit["ok"] is True
+    assert audit["seconds"] < MOST_SECONDS
+    assert audit["kills"] == 6
+
+
+def test_the_books_balance_on_redis_and_postgres(redis_server: object, postgres_server: object) -> None:
+    """The same service, its stores changed by URL."""
+    code, audit = demo("--backend", "redis+postgres")
+    assert red(audit) == {}
+    assert code == 0
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_each_pattern_is_missed(pattern: str, few_orders: Path) -> None:
+    """Without it, its own line is red and the exit code is 1."""
+    code, audit = demo("--without", pattern, "--orders", str(few_orders))
+    assert pattern in red(audit), audit
+    assert code == 1
+    assert audit["ok"] is False
+
+
+def test_every_pattern_has_a_line() -> None:
+    """What can be left out is looked at by the audit, and shown in the help."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "holdfast", "demo", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(name in shown and effect in shown for name, effect in PATTERNS.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("order,account\n1,a\n", "lacks amount"),
+        ("order,account,amount\n", "holds no orders"),
+        ("order,account,amount\n1,a,ten\n", "line 2: amount='ten' is not legal"),
+        ("order,account,amount\n1,a,1.005\n", "amount='1.005' is not legal"),
+        ("order,account,amount\n1,a,-1\n", "amount='-1' is not legal"),
+        ("order,account,amount\n1,a,1\n1,b,2\n", "order='1' is there twice"),
+        ("order,account,amount,tier\n1,a,1,gold\n", "tier='gold' is not legal"),
+        ("order,account,amount\n,a,1\n", "order must have 1 to 255 characters"),
+    ],
+)
+def test_a_wrong_orders_file_is_refused_before_anything_starts(text: str, complaint: str, tmp_path: Path) -> None:
+    """The error names the file, the line, the column and what is legal."""
+    file = tmp_path / "orders.csv"
+    file.write_text(text)
+    command = [sys.executable, "-m", "holdfast", "demo", "--orders", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr
