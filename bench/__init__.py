@@ -1,0 +1,1 @@
+"""Measurements of holdfast beside the floor, in one interleaved run: `make bench`."""
