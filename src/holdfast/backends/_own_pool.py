@@ -37,12 +37,16 @@ class _OwnPool(Generic[L]):
     def __init__(self, max_connections: int) -> None:
         self._size = max_connections
         self._places: FairPool[L | None] = FairPool([None] * max_connections)
+        self._closed = False
         _fork.remember(self)
 
     def give(self, link: L) -> None:
         """Give a link back; one that cannot be used by the next is closed."""
         if link.alive() and not link.in_transaction():
             self._places.give(link)
+            # Looked at after it was laid down: whichever comes second, this or `close`, sees the other.
+            if self._closed:
+                self._drop_idle()
         else:
             link.drop()
             self._places.give(None)
@@ -63,6 +67,11 @@ class _OwnPool(Generic[L]):
             if link is not None:
                 link.drop()
             self._places.give(None)
+
+    def _shut(self) -> None:
+        # A request that comes later still gets a connection, but none is kept.
+        self._closed = True
+        self._drop_idle()
 
 
 class SyncOwnPool(_OwnPool[L]):
@@ -95,7 +104,7 @@ class SyncOwnPool(_OwnPool[L]):
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
-        self._drop_idle()
+        self._shut()
 
 
 class AsyncOwnPool(_OwnPool[L]):
@@ -129,7 +138,7 @@ class AsyncOwnPool(_OwnPool[L]):
 
     async def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
-        self._drop_idle()
+        self._shut()
 
 
 def in_thread(function: Callable[[], T], seconds: float, discard: Callable[[T], None]) -> T:

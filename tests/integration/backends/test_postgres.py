@@ -17,6 +17,7 @@ from holdfast.operations import Run, Steps
 from tests.integration.backends.sql_backends import (
     SCHEMA,
     calling,
+    entered,
     gathered,
     increase,
     now,
@@ -191,3 +192,27 @@ async def test_two_migrations_at_once_do_the_work_once(postgres_url: str) -> Non
 
     applied = await gathered(4, lambda _: asyncio.to_thread(run))
     assert sorted(applied) == [[], [], [], [("counters", 1)]]
+
+
+async def sessions(url: str) -> int:
+    """Return how many sessions of holdfast the server still has, once those that said goodbye are gone."""
+    with psycopg.connect(url, autocommit=True) as server:
+        for _ in range(100):
+            row = server.execute(
+                "select count(*) from pg_stat_activity"
+                " where application_name = 'holdfast' and datname = current_database()"
+            ).fetchone()
+            assert row is not None
+            if row[0] == 0:
+                return 0
+            await asyncio.sleep(0.02)
+        return int(row[0])
+
+
+async def test_what_is_in_use_while_a_backend_is_closed_is_closed_afterwards(backend: Any, url: str) -> None:
+    async with entered(backend.transaction()) as tx:
+        await now(tx.query(increase()))
+        await now(backend.aclose() if hasattr(backend, "aclose") else backend.close())
+    assert await sessions(url) == 0
+    assert await now(backend.query(value())) == 1, "closing ends connections, not the backend"
+    assert await sessions(url) == 0

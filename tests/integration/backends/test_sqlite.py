@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import sqlite3
 import threading
@@ -90,6 +91,19 @@ def test_sql_can_ask_for_the_clock(file: str) -> None:
     backend = SqliteSync(file, clock=Clock())
     assert backend.execute("select holdfast_now(), holdfast_wall()") == [(12.5, 99.5)]
     backend.close()
+
+
+def test_what_is_in_use_while_a_backend_is_closed_is_closed_afterwards(backend: SqliteSync, file: str) -> None:
+    with backend.transaction() as tx:
+        tx.query(increase())
+        backend.close()
+    assert open_files(file) == 0
+    assert backend.query(value()) == 1, "closing ends connections, not the backend"
+    assert open_files(file) == 0
+
+
+def open_files(file: str) -> int:
+    return [os.path.realpath(entry.path) for entry in os.scandir("/proc/self/fd")].count(os.path.realpath(file))
 
 
 def test_a_missing_folder_is_a_refusal_that_names_the_file(tmp_path: Path) -> None:

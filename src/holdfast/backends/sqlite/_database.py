@@ -97,6 +97,7 @@ class Database:
         """There is one connection only, so reads wait for their turn as well."""
         self._idle: deque[Connection] = deque()
         self._opened: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._closed = False
         self.turn: Turn = Turn() if self.alone else _turn_of(path)
         _fork.remember(self)
 
@@ -115,6 +116,9 @@ class Database:
         """Give a connection back; one with an open transaction is closed instead, which rolls back."""
         if len(self._idle) < _MAX_IDLE and not connection.in_transaction:
             self._idle.append(connection)
+            # Looked at after it was laid down: whichever comes second, this or `close`, sees the other.
+            if self._closed:
+                self._close_idle()
         else:
             connection.close()
 
@@ -168,8 +172,14 @@ class Database:
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
-        while self._idle:
-            self._idle.pop().close()
+        # A request that comes later still gets a connection, but none is kept.
+        self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def _open(self) -> Connection:
         # Every call to SQLite is made by one thread at a time, but not always by the same one.
