@@ -15,10 +15,12 @@ __all__ = ["NO_DIRECTIVES", "CacheControl", "delta_seconds", "parse_cache_contro
 MAX_DELTA_SECONDS = 2**31
 _MAX_DIGITS = len(str(MAX_DELTA_SECONDS))
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = rb"[^\"\\]*+(?:\\.[^\"\\]*+)*"
 # One list member with its comma. Possessive quantifiers keep hostile input linear: without them a long
-# run of blanks before a bad character is tried once per blank.
+# run of blanks before a bad character is tried once per blank. They stand behind single characters only:
+# behind groups Python before 3.11.5 matches what it should not (CPython issue 106052).
 _MEMBER = re.compile(
-    rb"[ \t]*+(?:(%s)(?:=(?:\"((?:[^\"\\]|\\.)*+)\"|(%s)))?+)?+[ \t]*+(?:,|\Z)" % (_TOKEN, _TOKEN),
+    rb"[ \t]*+(?:(%s)(?:=(?:\"(%s)\"|(%s)))?)?[ \t]*+(?:,|\Z)" % (_TOKEN, _QUOTED, _TOKEN),
     re.DOTALL,
 )
 

@@ -68,16 +68,22 @@ def timeout(seconds: float, *, name: str | None = None) -> Callable[[F], F]:
 def _limited(function: Callable[P, Awaitable[T]], seconds: float, name: str) -> Callable[P, Awaitable[T]]:
     @wraps(function)
     async def limited(*args: P.args, **kwargs: P.kwargs) -> T:
-        scope = asyncio.timeout(seconds)
+        its_own: TimeoutError | None = None
         try:
-            async with scope:
-                return await function(*args, **kwargs)
+            async with asyncio.timeout(seconds):
+                try:
+                    return await function(*args, **kwargs)
+                except TimeoutError as error:
+                    its_own = error
+                    raise
         except TimeoutError as error:
-            if not (scope.expired() and isinstance(error.__cause__, asyncio.CancelledError)):
-                raise  # the function's own TimeoutError
+            if error is its_own:
+                raise
             if signals.subscribers:
                 signals.emit(CallTimedOut(name=name, timeout=seconds))
             message = f"{name} took longer than {seconds:g} s"
             raise TimedOut(message, name=name, timeout=seconds) from error
+        finally:
+            del its_own  # the error holds its traceback, and that this frame: it would wait for the collector
 
     return limited
