@@ -21,7 +21,7 @@ The colour of a pattern, `Sync` or `Async`, is decided by the client it was give
 checkers know which.
 
 The vocabulary is small on purpose. Here are the requests that every driver understands (`Sleep`,
-`Run`, `Atomic`); each backend module adds its own (`Call`, `Query`, `Eval`). A request carries itself
+`Run`, `Atomic`, `Within`); each backend module adds its own (`Call`, `Query`, `Eval`). A request carries itself
 out by calling the one method of the driver that is meant for it, in `carry`.
 """
 
@@ -44,6 +44,7 @@ __all__ = [
     "Sleep",
     "Steps",
     "Sync",
+    "Within",
     "operation",
 ]
 
@@ -141,11 +142,33 @@ class Atomic(Request[T]):
         return f"Atomic({getattr(self.steps, '__qualname__', self.steps)!s})"
 
 
+class Within(Request[T]):
+    """Carry out `request` in at most `seconds`, > 0, if the driver's own deadline is not shorter."""
+
+    __slots__ = ("request", "seconds")
+
+    def __init__(self, request: Request[T], seconds: float) -> None:
+        self.request: Request[T] = request
+        self.seconds: float = seconds
+
+    def carry(self, driver: Driver) -> Any:
+        """Have `driver` carry the request out with the shorter deadline."""
+        return self.request.carry(driver.within(min(self.seconds, driver.timeout)))
+
+    def __repr__(self) -> str:
+        return f"Within({self.request!r}, {self.seconds:g})"
+
+
 class Driver(Protocol):
     """What every driver can do; each backend's own requests ask for more (`call`, `query`, `eval`)."""
 
     clock: Clock
     random: random.Random
+    timeout: float
+
+    def within(self, timeout: float) -> Driver:
+        """Return this driver with another deadline for each request, in seconds."""
+        ...
 
     def run(self, steps: Steps[Any]) -> Any:
         """Carry out all of `steps` and return what the generator returns."""

@@ -14,7 +14,7 @@ from typing import Any
 from holdfast import signals
 from holdfast.errors import BackendError
 from holdfast.locks.lease import Lease
-from holdfast.operations import Async, Steps, Sync
+from holdfast.operations import Async, Sync
 
 __all__ = ["AsyncBlock", "ReleaseFailed", "SyncBlock"]
 
@@ -40,12 +40,12 @@ class SyncBlock:
         self._driver = driver
         self._stop = driver.background(lease.heartbeat(_nothing)) if heartbeat else _nothing
 
-    def leave(self, releasing: Steps[bool], error: BaseException | None) -> None:
+    def leave(self, error: BaseException | None) -> None:
         """Give the lock back and tell if it was lost."""
         self._stop()
         in_time = self.lease.held
         try:
-            in_time = self._driver.run(releasing) and in_time
+            in_time = self._driver.run(self.lease.releasing()) and in_time
         except BackendError as failure:
             _tell(self.lease, failure)
         _judge(self.lease, error, in_time=in_time)
@@ -61,20 +61,21 @@ class AsyncBlock:
         self._task = asyncio.current_task()
         # Cancellations from elsewhere that are already on their way: not ours to take back.
         self._cancelling = self._task.cancelling() if self._task else 0
-        self._stop: Callable[[], None] = driver.background(lease.heartbeat(self._interrupt)) if heartbeat else _nothing
+        watching = lease.heartbeat(self._interrupt) if heartbeat else lease.watch(self._interrupt)
+        self._stop: Callable[[], None] = driver.background(watching)
 
     def _interrupt(self) -> None:
         if self._task is not None:
             self._interrupted = True
             self._task.cancel("lease lost")
 
-    async def leave(self, releasing: Steps[bool], error: BaseException | None) -> None:
+    async def leave(self, error: BaseException | None) -> None:
         """Give the lock back; turn an interruption of ours into `LockLost`."""
         self._stop()
         in_time = self.lease.held
         only_ours, met = await self._take_back(error) if self._interrupted else (False, None)
         try:
-            in_time = await self._driver.run(releasing) and in_time
+            in_time = await self._driver.run(self.lease.releasing()) and in_time
         except BackendError as failure:
             _tell(self.lease, failure)
         if only_ours and isinstance(error, asyncio.CancelledError):

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
 from holdfast import checks, signals
-from holdfast.errors import BackendError, LockLost
-from holdfast.operations import C, Pattern, Request, Sleep, Steps, operation
+from holdfast.errors import HoldfastError, LockLost
+from holdfast.operations import C, Pattern, Request, Sleep, Steps, Within, operation
 
-__all__ = ["Lease", "LeaseLost", "LockStore", "legal_ttl"]
+__all__ = ["Lease", "LeaseLost", "LockStore", "RenewalFailed", "giving_back", "legal_ttl"]
 
 # A renewal is due after a third of the TTL: two of them may fail before the lease is over.
 RENEWALS_PER_TTL = 3
-# After a failed renewal the next try comes after this share of the TTL.
+# What a renewal may take, and when the next try comes after a failed one, as shares of the TTL.
+RENEWAL_SHARE = 0.2
 RETRY_SHARE = 0.1
+# Seconds that giving back may take in a caller that was cancelled: it waits for nothing else.
+LAST_WORD = 1.0
+# One release in so many also removes rows that ended long ago, where the store keeps rows.
+PRUNE_ONE_IN = 1024
 # Within these every store counts exactly.
 SHORTEST_TTL, LONGEST_TTL = 0.001, 366 * 86_400.0
 
@@ -54,6 +61,15 @@ class LeaseLost(signals.Signal):
     token: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalFailed(signals.Signal):
+    """A heartbeat could not extend a lease; it tries again until the lease is over."""
+
+    name: str
+    token: int
+    error: Exception
+
+
 class Lease(Pattern[C], Generic[C]):
     """The right to a lock until `remaining` seconds from now.
 
@@ -66,7 +82,10 @@ class Lease(Pattern[C], Generic[C]):
         ttl: seconds that the lease lives after it was granted or extended.
     """
 
-    __slots__ = ("_driver", "_expires", "_given_back", "_lost", "_owner", "_released", "_store", "name", "token", "ttl")
+    __slots__ = (
+        "_bound", "_driver", "_expires", "_given_back", "_lock", "_lost", "_owner", "_released", "_store", "_under_way",
+        "name", "token", "ttl",
+    )  # fmt: skip
 
     def __init__(
         self, driver: Any, store: LockStore, *, name: str, owner: str, token: int, ttl: float, expires: float
@@ -77,6 +96,10 @@ class Lease(Pattern[C], Generic[C]):
         self._owner = owner
         self._expires = expires
         self._lost = self._released = self._given_back = False
+        # Extensions whose answers are awaited, and the earliest end that one of them may leave behind.
+        self._under_way = 0
+        self._bound = expires
+        self._lock = threading.Lock()
         self.name: str = name
         self.token: int = token
         self.ttl: float = ttl
@@ -116,19 +139,38 @@ class Lease(Pattern[C], Generic[C]):
         """
         return (yield from self.releasing())
 
-    def extending(self, ttl: float) -> Steps[bool]:
-        """The steps of `extend`."""
+    def extending(self, ttl: float, *, within: float = math.inf) -> Steps[bool]:
+        """The steps of `extend`; the answer is waited for `within` so many seconds."""
         if self._lost or self._released:
             return False
-        asked = self._driver.clock.monotonic()
-        # A shorter life may begin although no answer comes: from here on only that much is certain.
-        self._expires = min(self._expires, asked + ttl)
-        if not (yield from self._store.extend(self.name, self._owner, ttl)):
-            if not self._released:  # by another thread meanwhile: given back is not lost
-                self.lose()
-            return False
-        self._expires = asked + ttl
-        return True
+        bound = self._driver.clock.monotonic() + ttl
+        self._ask(bound)
+        try:
+            extended = yield from _bounded(self._store.extend(self.name, self._owner, ttl), within)
+        finally:
+            self._answered()
+        if extended:
+            self._expires = self._bound
+        elif not self._released:  # by another thread meanwhile: given back is not lost
+            self.lose()
+        return extended
+
+    def _ask(self, bound: float) -> None:
+        # Two extensions may cross (the user's and a heartbeat), and the store keeps what it hears last:
+        #
+        #     user       extend(0.5) ──────────────────────────────────▶ store: ends in 0.5 s
+        #     heartbeat         extend(30) ──▶ store: ends in 30 s
+        #
+        # So of all that were under way together the earliest end counts. It counts from now on, because a
+        # shorter life may begin although no answer comes.
+        with self._lock:
+            self._bound = min(self._bound, bound) if self._under_way else bound
+            self._expires = min(self._expires, bound)
+            self._under_way += 1
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._under_way -= 1
 
     def releasing(self) -> Steps[bool]:
         """The steps of `release`."""
@@ -141,28 +183,45 @@ class Lease(Pattern[C], Generic[C]):
             raise
         except BaseException:
             # Cancelled or interrupted, perhaps before anything was sent: ask again. Drivers shield what comes now.
-            with contextlib.suppress(Exception):
-                yield from self._store.release(self.name, self._owner)
+            yield from giving_back(self._store, self.name, self._owner)
             raise
         self._given_back = True
+        if self._driver.random.random() * PRUNE_ONE_IN < 1 and (prune := self._store.prune()) is not None:
+            with contextlib.suppress(HoldfastError):
+                yield from prune
         return still_ours
 
     def heartbeat(self, on_lost: Callable[[], None]) -> Steps[None]:
-        """Extend the lease until it is released; call `on_lost` once when it is over."""
+        """Extend the lease until it is released; call `on_lost` once, at the moment when it is over."""
         pause = self.ttl / RENEWALS_PER_TTL
         while True:
             # It may be over already here, when its holder was paused since the grant; background steps begin with
             # a sleep all the same. The jitter keeps leases that were taken together from renewing together for ever.
             yield Sleep(min(self.remaining, pause * self._driver.random.uniform(0.8, 1.0)))
-            if self._released:
-                return
-            try:
-                yield from self.extending(self.ttl)
-                pause = self.ttl / RENEWALS_PER_TTL
-            except BackendError:
-                pause = self.ttl * RETRY_SHARE
+            if self._released or not (left := self.remaining):
+                break
+            pause = (yield from self._renewing(min(left, self.ttl * RENEWAL_SHARE))) * self.ttl
             if not self.held:
                 break
+        if not self._released:
+            self.lose()
+            on_lost()
+
+    def _renewing(self, within: float) -> Steps[float]:
+        """One beat of the heart; returns after which share of the TTL the next one is due."""
+        try:
+            yield from self.extending(self.ttl, within=within)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the holder hears of it when the lease is over
+            if signals.subscribers:
+                signals.emit(RenewalFailed(name=self.name, token=self.token, error=error))
+            return RETRY_SHARE
+        return 1 / RENEWALS_PER_TTL
+
+    def watch(self, on_lost: Callable[[], None]) -> Steps[None]:
+        """Call `on_lost` once, at the moment when the lease is over, unless it is released before."""
+        yield Sleep(self.remaining)
+        while left := self.remaining:  # it was extended meanwhile
+            yield Sleep(left)
         if not self._released:
             self.lose()
             on_lost()
@@ -181,3 +240,14 @@ class Lease(Pattern[C], Generic[C]):
 
     def __repr__(self) -> str:
         return f"<Lease {self.name!r} token={self.token} remaining={self.remaining:.3f}>"
+
+
+def giving_back(store: LockStore, name: str, owner: str) -> Steps[None]:
+    """Release what `owner` may hold, in a caller that has something worse to tell than that it failed."""
+    # The lease ends by itself after its TTL.
+    with contextlib.suppress(Exception):
+        yield from Within(store.release(name, owner), LAST_WORD)
+
+
+def _bounded(request: Request[bool], seconds: float) -> Request[bool]:
+    return request if seconds == math.inf else Within(request, seconds)

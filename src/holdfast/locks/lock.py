@@ -9,7 +9,6 @@ paused, or lost its network, stops working when its lease is over. Fencing at th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, Unpack, overload
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, Unpack, ove
 from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt, carrier
 from holdfast.drivers import AsyncDriver
-from holdfast.errors import BackendUnavailable, ConfigurationError, HoldfastError, LockNotAcquired, OutcomeUnknown
+from holdfast.errors import BackendUnavailable, ConfigurationError, LockNotAcquired, OutcomeUnknown
 from holdfast.locks._block import AsyncBlock, SyncBlock
-from holdfast.locks.lease import Lease, LockStore, legal_ttl
-from holdfast.operations import Async, C, Pattern, Sleep, Steps, Sync, operation
+from holdfast.locks.lease import Lease, LockStore, giving_back, legal_ttl
+from holdfast.operations import Async, C, Pattern, Sleep, Steps, Sync, Within, operation
 
 __all__ = ["Lock", "RedisLock"]
 
@@ -30,8 +29,8 @@ FIRST_POLL = 0.005
 LONGEST_POLL = 0.25
 # Whoever waited for this share of a request's deadline has waited for all of it: timers are not exact.
 MOST_OF_DEADLINE = 0.9
-# One release in so many also removes rows that ended long ago, where the store keeps rows.
-PRUNE_ONE_IN = 1024
+# A store has at least so many seconds to answer, however little is left of a caller's timeout.
+LEAST_ANSWER_TIME = 0.2
 
 
 class LockOptions(TypedDict, total=False):
@@ -58,7 +57,8 @@ class Lock(Pattern[C], Generic[C]):
         ttl: seconds that a lease lives unless it is extended, 0.001 to 366 days. Long enough for the
             slowest step of the work, short enough to wait for when a holder has died.
         timeout: most seconds that `with` and `acquire` wait for the lock, >= 0; 0 asks once.
-        heartbeat: whether the lease is extended every `ttl / 3` while a `with` block runs.
+        heartbeat: whether the lease is extended every `ttl / 3` while a `with` block runs. Without it the block
+            of an asyncio client is interrupted when its `ttl` is over.
         request_timeout: seconds that one request to the store may take, > 0; None keeps the backend's.
 
     Raises:
@@ -118,26 +118,32 @@ class Lock(Pattern[C], Generic[C]):
         owner = f"{self._driver.random.getrandbits(128):032x}"
         deadline = clock.monotonic() + timeout
         poll = FIRST_POLL
-        while (lease := (yield from self._asking(owner))) is None:
+        left = timeout
+        while (lease := (yield from self._asking(owner, max(left, LEAST_ANSWER_TIME)))) is None:
             left = deadline - clock.monotonic()
             if left <= 0:
                 return None
             yield Sleep(min(left, poll * self._driver.random.uniform(0.5, 1.0)))
             poll = min(poll * 2, LONGEST_POLL)
+            left = deadline - clock.monotonic()
         return lease
 
-    def _asking(self, owner: str) -> Steps[Lease[C] | None]:
+    def _asking(self, owner: str, within: float) -> Steps[Lease[C] | None]:
+        ask = self._store.acquire(self.name, owner, self.ttl)
+        most = self._driver.timeout
+        if within < most:
+            ask, most = Within(ask, within), within
         asked = self._driver.clock.monotonic()
         try:
-            token = yield from self._store.acquire(self.name, owner, self.ttl)
+            token = yield from ask
         except (BackendUnavailable, GeneratorExit):
             raise  # certainly not granted, or nobody left to carry out a release
         except BaseException as error:
             # Cancelled, interrupted or unanswered: it may have been granted, so give it back. But a store that
             # kept silent for the whole deadline would do so again: then the lease ends by itself.
             waited = self._driver.clock.monotonic() - asked
-            if not isinstance(error, OutcomeUnknown) or waited < self._driver.timeout * MOST_OF_DEADLINE:
-                yield from self._giving_back(owner)
+            if not isinstance(error, OutcomeUnknown) or waited < most * MOST_OF_DEADLINE:
+                yield from giving_back(self._store, self.name, owner)
             raise
         if token is None:
             return None
@@ -152,21 +158,9 @@ class Lock(Pattern[C], Generic[C]):
         )
         if not lease.held:
             # The answer took longer than the lease lives: that is no grant.
-            yield from self._giving_back(owner)
+            yield from giving_back(self._store, self.name, owner)
             return None
         return lease
-
-    def _giving_back(self, owner: str) -> Steps[None]:
-        # The lease ends by itself after its TTL, and what went wrong first is what the caller must see.
-        with contextlib.suppress(Exception):
-            yield from self._store.release(self.name, owner)
-
-    def _leaving(self, lease: Lease[C]) -> Steps[bool]:
-        still_ours = yield from lease.releasing()
-        if self._driver.random.random() * PRUNE_ONE_IN < 1 and (prune := self._store.prune()) is not None:
-            with contextlib.suppress(HoldfastError):
-                yield from prune
-        return still_ours
 
     def _not_acquired(self) -> LockNotAcquired:
         message = f"lock {self.name!r} was held by another for the whole timeout of {self.timeout:g} s"
@@ -200,7 +194,7 @@ class Lock(Pattern[C], Generic[C]):
         trace: TracebackType | None,
     ) -> None:
         block: SyncBlock = self._left_by(threading.get_ident())
-        block.leave(self._leaving(block.lease), error)
+        block.leave(error)
 
     async def __aenter__(self: Lock[Async]) -> Lease[Async]:
         if not self._is_async:
@@ -219,7 +213,7 @@ class Lock(Pattern[C], Generic[C]):
         trace: TracebackType | None,
     ) -> None:
         block: AsyncBlock = self._left_by(id(asyncio.current_task()))
-        await block.leave(self._leaving(block.lease), error)
+        await block.leave(error)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} on {self._driver.place}>"

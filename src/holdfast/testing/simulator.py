@@ -32,7 +32,7 @@ from typing import Any, TypeVar, cast
 from holdfast.backends import Backend
 from holdfast.backends.memory import Call, State
 from holdfast.errors import BackendUnavailable, OutcomeUnknown
-from holdfast.operations import Request, Sleep, Steps
+from holdfast.operations import Request, Sleep, Steps, Within
 from holdfast.testing.clock import VirtualClock
 from holdfast.testing.faults import CALM, Faults
 
@@ -201,11 +201,14 @@ class Simulator:
     def _ask(self, process: Process, strand: _Strand, request: Request[Any]) -> None:
         self.note(strand.name, repr(request))
         asked = strand.asked
+        timeout = process.backend.timeout
+        if isinstance(request, Within):
+            timeout, request = min(timeout, request.seconds), request.request
         if isinstance(request, Sleep):
             self._at(max(0.0, request.seconds), lambda: self._step(process, strand, asked, None))
         elif isinstance(request, Call):
             self.requests += 1
-            self._send(process, strand, request)
+            self._send(process, strand, request, timeout)
         else:
             raise TypeError(f"the simulator cannot carry out {request!r}")
         if strand is process.program and self.happens(self.faults.cancel):
@@ -220,14 +223,14 @@ class Simulator:
 
     # One request and its answer -------------------------------------------------------------------
 
-    def _send(self, process: Process, strand: _Strand, request: Call[Any]) -> None:
+    def _send(self, process: Process, strand: _Strand, request: Call[Any], timeout: float) -> None:
         asked = strand.asked
         if self.happens(self.faults.unavailable):
             error = BackendUnavailable("not reached", backend="simulated://", operation=repr(request))
             self._answer(process, strand, asked, USUAL_TRIP, error)
             return
         unknown = OutcomeUnknown("no answer", backend="simulated://", operation=repr(request))
-        self._at(REQUEST_TIMEOUT, lambda: self._step(process, strand, asked, unknown))
+        self._at(timeout, lambda: self._step(process, strand, asked, unknown))
         if self.happens(self.faults.lost_request):
             self.note(strand.name, "request is lost")
             return

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from holdfast import signals
 from holdfast.backends.memory import Call, MemoryAsync, MemorySync, State
 from holdfast.errors import (
+    BackendError,
     BackendUnavailable,
     ConfigurationError,
     InvalidKey,
@@ -18,7 +20,7 @@ from holdfast.errors import (
     LockNotAcquired,
     OutcomeUnknown,
 )
-from holdfast.locks import LeaseLost, Lock, RedisLock, ReleaseFailed
+from holdfast.locks import LeaseLost, Lock, RedisLock, ReleaseFailed, RenewalFailed
 from holdfast.operations import Sleep
 from holdfast.testing.clock import VirtualClock
 
@@ -55,7 +57,7 @@ class Virtual(MemorySync):
 
 
 def _failure(kind: type[BaseException]) -> BaseException:
-    if issubclass(kind, (BackendUnavailable, OutcomeUnknown)):
+    if issubclass(kind, BackendError):
         return kind("away", backend="memory", operation="acquire")
     return kind()
 
@@ -225,6 +227,62 @@ def test_an_unanswered_shortening_is_believed() -> None:
     backend.virtual.advance(3.0)
     assert Lock(backend, "name").acquire(timeout=0) is not None
     assert not lease.held
+
+
+@pytest.mark.parametrize("last", ["longer", "shorter"])
+def test_of_two_extensions_that_cross_the_shorter_counts(last: str) -> None:
+    """The store keeps the one that it heard last, and nobody knows which that is."""
+    backend = Virtual()
+    lease = Lock(backend, "name", ttl=30.0).acquire()
+    assert lease is not None
+    longer, shorter = lease.extending(30.0), lease.extending(0.5)
+    requests = [(longer, next(longer)), (shorter, next(shorter))]
+    in_the_store = requests if last == "shorter" else requests[::-1]
+    for steps, answer in [(steps, request.carry(backend)) for steps, request in in_the_store]:
+        with pytest.raises(StopIteration):
+            steps.send(answer)
+    assert lease.remaining <= 0.5
+    assert lease.extend()
+    assert lease.remaining == pytest.approx(30.0), "alone again, it counts whole"
+
+
+@pytest.mark.parametrize("kind", [OutcomeUnknown, ZeroDivisionError])
+def test_whatever_a_renewal_raises_the_heart_beats_on(kind: type[Exception]) -> None:
+    """The driver's own errors, too: the holder is told when the lease is over, not before and never not."""
+    heard: list[RenewalFailed] = []
+    unsubscribe = signals.subscribe(RenewalFailed, heard.append)
+    backend = Virtual()
+    lease = Lock(backend, "name", ttl=30.0).acquire()
+    assert lease is not None
+    lost: list[float] = []
+    backend.refuse = kind
+    backend.run(lease.heartbeat(lambda: lost.append(backend.virtual.monotonic())))
+    unsubscribe()
+    assert lost == [pytest.approx(30.0)]
+    assert len(heard) >= 5
+    assert {type(record.error) for record in heard} == {kind}
+
+
+def test_every_lease_that_is_given_back_may_tidy_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `release` as well as at the end of a block: what has ended long ago goes some day."""
+    monkeypatch.setattr("holdfast.locks.lease.PRUNE_ONE_IN", 1)
+    monkeypatch.setattr("holdfast.locks.memory.prune", lambda: Call(lambda _: pruned.append(True)))
+    pruned: list[bool] = []
+    lease = Lock(Virtual(), "name").acquire()
+    assert lease is not None
+    assert lease.release()
+    with Lock(Virtual(), "name"):
+        pass
+    assert pruned == [True, True]
+
+
+async def test_a_block_without_heartbeat_is_interrupted_at_its_end() -> None:
+    """At the moment when its TTL is over, not when it happens to look."""
+    begun = time.monotonic()
+    with pytest.raises(LockLost):
+        async with Lock(MemoryAsync(), "name", ttl=0.05, heartbeat=False):
+            await asyncio.sleep(30)
+    assert time.monotonic() - begun < 5
 
 
 def test_a_renewal_that_meets_a_release_is_no_loss() -> None:
