@@ -11,7 +11,7 @@ from enum import Enum
 import pytest
 
 import holdfast.backends
-from holdfast.backends.redis import Command, physical_key
+from holdfast.backends.redis import Command, adopt, physical_key
 from holdfast.errors import ConfigurationError
 from holdfast.testing.services import RedisServer
 from tests.conftest import started
@@ -139,7 +139,7 @@ async def test_within_shares_connections(backend: Backend) -> None:
 
 async def test_more_tasks_than_connections_wait_for_their_turn(redis_url: str) -> None:
     users = client("redis", "async", redis_url, max_connections=3)
-    backend = holdfast.backends.adopt(users)
+    backend = adopt(users, coalesce=False)
     counted = await asyncio.gather(*[ask(backend, increase()) for _ in range(300)])
     assert sorted(counted) == list(range(1, 301))
     assert len(users.connection_pool._available_connections) == 3

@@ -51,24 +51,28 @@ class Cluster:
     Args:
         client: the user's `redis.asyncio.RedisCluster`, or None.
         opener: makes the client when the first request needs it, on the running loop.
+        sharing: how requests share a connection to a node; see `Lane`.
     """
 
-    def __init__(self, client: Any = None, *, opener: Callable[[], Any] | None = None) -> None:
+    def __init__(self, client: Any = None, *, opener: Callable[[], Any] | None = None, **sharing: Any) -> None:
         self._client = client
         self._opener = opener
+        self._sharing = sharing
         self._outdated = False
         self._next_refresh = 0.0
         self._moved: dict[int, Any] = {}
         self._lanes: dict[str, Lane] = {}
         self._reading: asyncio.Task[None] | None = None
 
-    async def exchange(self, packed: bytes, deadline: float, key: str | bytes, *, finish: bool) -> Any:
+    async def exchange(
+        self, packed: bytes, deadline: float, key: str | bytes, *, finish: bool, alone: bool = False
+    ) -> Any:
         """Send `packed` to the node that holds the slot of `key` and return the reply."""
         slot = slot_of(key)
         lane, asking, reply = await self._lane(slot, deadline), False, None
         for _ in range(MAX_HOPS):
             try:
-                reply = await lane.exchange(packed, deadline, finish=finish, asking=asking)
+                reply = await lane.exchange(packed, deadline, finish=finish, alone=alone, asking=asking)
             except Exception:
                 self._outdated = True
                 raise
@@ -101,7 +105,7 @@ class Cluster:
     def _lane_of(self, node: Any) -> Lane:
         lane = self._lanes.get(node.name)
         if lane is None or lane.pool.node is not node:
-            lane = self._lanes[node.name] = Lane(_NodePool(node))
+            lane = self._lanes[node.name] = Lane(_NodePool(node), **self._sharing)
         return lane
 
     async def _freshen(self, deadline: float) -> None:

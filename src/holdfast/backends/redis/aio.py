@@ -20,7 +20,9 @@ T = TypeVar("T")
 class AsyncRoute(Protocol):
     """Brings a packed request to the server it belongs to: a `Lane`, or a map of a cluster."""
 
-    async def exchange(self, packed: bytes, deadline: float, key: str | bytes, *, finish: bool) -> Any:
+    async def exchange(
+        self, packed: bytes, deadline: float, key: str | bytes, *, finish: bool, alone: bool = False
+    ) -> Any:
         """Return the reply, or raise `NotSent`, or whatever happened after sending."""
         ...
 
@@ -29,7 +31,7 @@ class RedisAsync(AsyncBackend):
     """Carry out requests on Redis or Valkey, each at most once and within the deadline.
 
     A task that is cancelled while the answer to a writing request is on its way gets its
-    `CancelledError` when the answer is here, or at the deadline: what it then does to clean up must not
+    `CancelledError` when the answer is here, or after a second: what it then does to clean up must not
     overtake the request on another connection.
 
     Args:
@@ -74,10 +76,12 @@ class RedisAsync(AsyncBackend):
         return answer(self.place, request, await self._ask(request, request.packed(), deadline))
 
     async def _ask(self, request: RedisRequest[Any], packed: bytes, deadline: float) -> Any:
-        # What only reads leaves nothing behind, and what waits on purpose is not worth waiting for.
-        finish = request.writes and not request.wait
+        # What only reads leaves nothing behind, and what waits on purpose is not worth waiting for, and would
+        # hold up all that is asked after it.
+        alone = request.wait > 0
+        finish = request.writes and not alone
         try:
-            return await self._exchange(packed, deadline, request.key, finish=finish)
+            return await self._exchange(packed, deadline, request.key, finish=finish, alone=alone)
         except Exception as error:  # noqa: BLE001 - whatever broke, was it applied?
             failed = failure(self.place, request, error, self._secrets)
         raise failed

@@ -10,7 +10,9 @@ import importlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from holdfast import checks
 from holdfast.backends.redis import _cluster_async, _cluster_sync, _lane_async, _lane_sync
+from holdfast.backends.redis._lane_async import MAX_IN_FLIGHT
 from holdfast.backends.redis.aio import RedisAsync
 from holdfast.backends.redis.sync import RedisSync
 from holdfast.backends.redis.urls import Address, parse
@@ -20,6 +22,8 @@ __all__ = ["adopt", "open_async", "open_sync"]
 
 # Bounds what one process may open; requests beyond it wait for their turn.
 _MAX_CONNECTIONS = 64
+# Options of a URL that are not redis-py's.
+_SHARING = {"coalesce", "max_in_flight"}
 
 
 def open_sync(url: str, *, timeout: float) -> RedisSync:
@@ -42,16 +46,23 @@ def open_async(url: str, *, timeout: float) -> RedisAsync:
     driver = _driver(address, ".asyncio")
     route: Any
     if address.kind == "cluster":
-        route = _cluster_async.Cluster(opener=lambda: _cluster_client(driver, address, timeout))
+        route = _cluster_async.Cluster(opener=lambda: _cluster_client(driver, address, timeout), **_sharing(address))
         close = route.aclose
     else:
         pool = _pool(driver, address, timeout)
-        route, close = _lane_async.Lane.of(pool), _closing(pool)
+        route, close = _lane_async.Lane.of(pool, **_sharing(address)), _closing(pool)
     return RedisAsync(route, address.place, timeout=timeout, close=close, secrets=address.secrets)
 
 
-def adopt(client: Any) -> RedisSync | RedisAsync:
+def adopt(client: Any, *, coalesce: bool = True, max_in_flight: int = MAX_IN_FLIGHT) -> RedisSync | RedisAsync:
     """Use the connections of `client`, a client of redis-py or valkey-py of either colour.
+
+    Args:
+        client: stays the user's to close.
+        coalesce: for asyncio clients: whether requests that are asked at the same time share a connection. They
+            do where replies are parsed in C (hiredis).
+        max_in_flight: most requests that share it at a time, >= 1; further ones wait for their turn. What the
+            first backend of a client says counts for all of them.
 
     Raises:
         ConfigurationError: `client` is something else of these libraries, such as a pipeline.
@@ -60,17 +71,22 @@ def adopt(client: Any) -> RedisSync | RedisAsync:
     on_loop = any(".asyncio." in kind.__module__ for kind in type(client).__mro__)
     if names & {"Pipeline", "ClusterPipeline", "PubSub", "ClusterPubSub"}:
         raise _not_a_client(client)
+    sharing: Any = {"coalesce": coalesce, "max_in_flight": checks.at_least("max_in_flight", max_in_flight, 1)}
     route: Any
     if (nodes := getattr(client, "nodes_manager", None)) is not None:
         place, secrets = f"redis+cluster://{','.join(nodes.startup_nodes)}", _secrets(nodes.connection_kwargs)
-        route = (_cluster_async if on_loop else _cluster_sync).Cluster(client)
+        route = _cluster_async.Cluster(client, **sharing) if on_loop else _cluster_sync.Cluster(client)
     elif (pool := getattr(client, "connection_pool", None)) is not None:
         sentinel = getattr(pool, "sentinel_manager", None)
         place, secrets = _place(pool), _secrets(pool.connection_kwargs, getattr(sentinel, "sentinel_kwargs", None))
-        route = (_lane_async if on_loop else _lane_sync).Lane.of(pool)
+        route = _lane_async.Lane.of(pool, **sharing) if on_loop else _lane_sync.Lane.of(pool)
     else:
         raise _not_a_client(client)
     return (RedisAsync if on_loop else RedisSync)(route, place, secrets=secrets)
+
+
+def _sharing(address: Address) -> dict[str, Any]:
+    return {name: value for name, value in address.options.items() if name in _SHARING}
 
 
 def _secrets(*settings: Mapping[str, Any] | None) -> list[str]:
@@ -121,7 +137,11 @@ def _driver(address: Address, part: str) -> Any:
 
 def _settings(address: Address) -> dict[str, Any]:
     """Return the arguments that every connection to `address` is made with."""
-    options = {name: value for name, value in address.options.items() if not name.startswith("sentinel_")}
+    options = {
+        name: value
+        for name, value in address.options.items()
+        if not name.startswith("sentinel_") and name not in _SHARING
+    }
     # No timeouts of their own: each request brings its deadline along.
     defaults = {"max_connections": _MAX_CONNECTIONS, "protocol": 2, "socket_timeout": None}
     own = {"username": address.username, "password": address.password, "socket_connect_timeout": None}

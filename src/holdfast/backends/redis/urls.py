@@ -5,6 +5,9 @@
     redis+cluster://HOST[:PORT][,HOST[:PORT]...]                        rediss+cluster:// with TLS
     redis+sentinel://HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DB]
 
+Options of holdfast's own: `coalesce` (asyncio only: whether requests share a connection, default yes) and
+`max_in_flight` (most that share it at a time, default 10000). The others are those of redis-py.
+
 `valkey://` and `valkeys://` are the same as `redis://` and `rediss://`, with valkey-py preferred. Characters
 that would end a part early (`/ ? # @ :` in a password) are percent-encoded.
 """
@@ -46,8 +49,10 @@ def _count(value: str) -> int:
 
 _OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "client_name": str,
+    "coalesce": _truth,
     "db": int,
     "max_connections": _count,
+    "max_in_flight": _count,
     "protocol": {"2": 2, "3": 3}.__getitem__,
     "sentinel_password": str,
     "sentinel_username": str,
