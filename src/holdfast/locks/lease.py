@@ -186,7 +186,7 @@ class Lease(Pattern[C], Generic[C]):
             yield from giving_back(self._store, self.name, self._owner)
             raise
         self._given_back = True
-        if self._driver.random.random() * PRUNE_ONE_IN < 1 and (prune := self._store.prune()) is not None:
+        if (prune := self._store.prune()) is not None and self._driver.random.random() * PRUNE_ONE_IN < 1:
             with contextlib.suppress(HoldfastError):
                 yield from prune
         return still_ours

@@ -8,6 +8,7 @@ was set back by less than a day; and nothing has to be kept for ever.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from holdfast.backends.redis import Eval, Script, physical_key
@@ -40,6 +41,7 @@ def prune() -> None:
     """Return None: Redis removes keys by itself."""
 
 
+@functools.lru_cache(maxsize=1024)
 def _keys(name: str) -> tuple[str, str]:
     return physical_key("lock", name), physical_key("lock", name, suffix=":token")
 

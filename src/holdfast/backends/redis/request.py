@@ -16,6 +16,7 @@ Nothing here imports redis-py, so a pattern can be imported without it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,21 @@ __all__ = ["Argument", "Command", "Eval", "RedisDriver", "RedisRequest", "Script
 
 T = TypeVar("T")
 Argument = str | bytes | int | float
+
+
+@functools.cache
+def _packer() -> Callable[[tuple[Argument, ...]], bytes]:
+    """Return what writes a command as it goes over the wire: hiredis' own in C where it is installed."""
+    try:
+        from hiredis import pack_command
+    except ImportError:
+        return _pack
+    packer: Any = pack_command  # whose stubs forget that it returns bytes
+    return packer  # type: ignore[no-any-return]
+
+
+def _pack(parts: tuple[Argument, ...]) -> bytes:
+    return b"*%d\r\n%b" % (len(parts), b"".join(map(_bulk, parts)))
 
 
 def _bulk(value: Argument) -> bytes:
@@ -60,9 +76,8 @@ class Script:
         self.text: str = (Path(package_file).parent / file).read_text(encoding="utf-8")
         self.sha1: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self.writes: bool = writes
-        # The constant head of each spelling, encoded once.
-        self.by_sha: bytes = _bulk("EVALSHA") + _bulk(self.sha1)
-        self.by_text: bytes = _bulk("EVAL") + _bulk(self.text)
+        self.by_sha: tuple[str, str] = ("EVALSHA", self.sha1)
+        self.by_text: tuple[str, str] = ("EVAL", self.text)
 
     def __repr__(self) -> str:
         return f"Script({self.name})"
@@ -141,12 +156,9 @@ class Eval(RedisRequest[T]):
         """Return the call with the whole script, for a server that does not know it yet."""
         return self._pack(self.script.by_text)
 
-    def _pack(self, head: bytes) -> bytes:
-        keys, args = self.keys, self.args
-        parts = [b"*%d\r\n" % (3 + len(keys) + len(args)), head, _bulk(len(keys))]
-        parts += map(_bulk, keys)
-        parts += map(_bulk, args)
-        return b"".join(parts)
+    def _pack(self, head: tuple[str, str]) -> bytes:
+        keys = self.keys
+        return _packer()((*head, len(keys), *keys, *self.args))
 
     def __repr__(self) -> str:
         # Arguments may hold what should not be logged: tokens, payloads.
@@ -213,7 +225,7 @@ class Command(RedisRequest[T]):
 
     def packed(self) -> bytes:
         """Return the command as it goes over the wire."""
-        return b"*%d\r\n%b" % (len(self.args), b"".join(map(_bulk, self.args)))
+        return _packer()(tuple(self.args))
 
     def __repr__(self) -> str:
         return f"Command({self.name})"
