@@ -41,6 +41,9 @@ class Backend(Generic[C]):
     dialect: ClassVar[str]
     """Names the module of each pattern that carries out its requests here: "redis", "postgres"..."""
 
+    label: str | None = None
+    """What others are told about who asks; None means host and process id."""
+
     carriers: Mapping[str, Any] = MappingProxyType({})
     """For backends of other distributions: pattern package name -> carrier, asked before `dialect`."""
 

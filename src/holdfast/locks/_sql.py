@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from holdfast.backends.sql import Query, Row, Statement
+from holdfast.locks.holder import Holder, holder
 
 __all__ = ["SqlLocks"]
 
@@ -31,6 +32,14 @@ class SqlLocks:
         """End the lease of `owner`; False if it has none any more."""
         return Query(self._sql["release"], {"name": name, "owner": owner}, bool)
 
+    def peek(self, name: str) -> Query[Holder | None]:
+        """Tell who holds the lock; None when nobody does."""
+        return Query(self._sql["peek"], {"name": name}, _holder)
+
+    def force_release(self, name: str) -> Query[Holder | None]:
+        """End whatever lease there is, and tell whose it was."""
+        return Query(self._sql["force_release"], {"name": name}, _holder)
+
     def prune(self) -> Query[Sequence[Row]]:
         """Remove some of the names whose last lease was granted more than a day ago and is over."""
         return Query(self._sql["prune"], {})
@@ -38,3 +47,10 @@ class SqlLocks:
 
 def _token(rows: Sequence[Row]) -> int | None:
     return rows[0][0] if rows else None
+
+
+def _holder(rows: Sequence[Row]) -> Holder | None:
+    if not rows:
+        return None
+    owner, token, age, remaining = rows[0]
+    return holder(owner, token, age=float(age), remaining=float(remaining))

@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol
 
 from holdfast import checks, signals
 from holdfast.errors import HoldfastError, LockLost
+from holdfast.locks.holder import Holder
 from holdfast.operations import C, Pattern, Request, Sleep, Steps, Within, operation
 
 __all__ = ["Lease", "LeaseLost", "LockStore", "RenewalFailed", "giving_back", "legal_ttl"]
@@ -46,6 +47,14 @@ class LockStore(Protocol):
 
     def release(self, name: str, owner: str) -> Request[bool]:
         """End the owner's lease; False if it has none."""
+        ...
+
+    def peek(self, name: str) -> Request[Holder | None]:
+        """Tell who holds the lock; None when nobody does."""
+        ...
+
+    def force_release(self, name: str) -> Request[Holder | None]:
+        """End whatever lease there is, and tell whose it was."""
         ...
 
     def prune(self) -> Request[Any] | None:

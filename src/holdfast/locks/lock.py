@@ -13,13 +13,14 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, Unpack, overload
 
-from holdfast import checks
+from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt, carrier
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import BackendUnavailable, ConfigurationError, LockNotAcquired, OutcomeUnknown
 from holdfast.locks._block import AsyncBlock, SyncBlock
+from holdfast.locks.holder import Holder, LeaseEnded, usual_label
 from holdfast.locks.lease import Lease, LockStore, giving_back, legal_ttl
-from holdfast.operations import Async, C, Pattern, Sleep, Steps, Sync, Within, operation
+from holdfast.operations import Async, C, Pattern, Request, Sleep, Steps, Sync, Within, operation
 
 __all__ = ["Lock", "RedisLock"]
 
@@ -39,6 +40,7 @@ class LockOptions(TypedDict, total=False):
     ttl: float
     timeout: float
     heartbeat: bool
+    label: str | None
     request_timeout: float | None
 
 
@@ -59,6 +61,8 @@ class Lock(Pattern[C], Generic[C]):
         timeout: most seconds that `with` and `acquire` wait for the lock, >= 0; 0 asks once.
         heartbeat: whether the lease is extended every `ttl / 3` while a `with` block runs. Without it the block
             of an asyncio client is interrupted when its `ttl` is over.
+        label: what others are told of the holder (`peek`), 1 to 255 printable characters; None means host and
+            process id.
         request_timeout: seconds that one request to the store may take, > 0; None keeps the backend's.
 
     Raises:
@@ -79,12 +83,14 @@ class Lock(Pattern[C], Generic[C]):
         ttl: float = DEFAULT_TTL,
         timeout: float = DEFAULT_TIMEOUT,
         heartbeat: bool = True,
+        label: str | None = None,
         request_timeout: float | None = None,
     ) -> None:
         self.name: str = checks.key("name", name)
         self.ttl: float = legal_ttl(ttl)
         self.timeout: float = checks.between("timeout", timeout, 0, threading.TIMEOUT_MAX)
         self.heartbeat = heartbeat
+        self.label: str | None = None if label is None else checks.key("label", label)
         self._driver = backend = adopt(client, timeout=checks.optional_positive("request_timeout", request_timeout))
         if self._dialects is not None and backend.dialect not in self._dialects:
             message = f"{type(self).__name__} takes a client of {' or '.join(self._dialects)}, not {backend!r}"
@@ -112,10 +118,37 @@ class Lock(Pattern[C], Generic[C]):
         wait = self.timeout if timeout is None else checks.between("timeout", timeout, 0, threading.TIMEOUT_MAX)
         return (yield from self._acquiring(wait))
 
+    @operation
+    def peek(self) -> Request[Holder | None]:
+        """Tell who holds the lock: label, token, age, and what is left of the lease. None when nobody does.
+
+        It may be over when the answer is here: for people and dashboards, not for deciding what to do next.
+        """
+        return self._store.peek(self.name)
+
+    @operation
+    def force_release(self, *, reason: str) -> Steps[Holder | None]:
+        """End whatever lease there is, and return whose it was; None when there was none.
+
+        For an operator who knows that the holder is gone. One that is not gone is told that its lease is lost
+        when it next renews it, and the fencing token keeps its late writes out. Emits `LeaseEnded`.
+
+        Args:
+            reason: for the audit log, 1 to 255 printable characters.
+        """
+        checks.key("reason", reason)
+        held = yield from self._store.force_release(self.name)
+        if held is not None and signals.subscribers:
+            signals.emit(LeaseEnded(name=self.name, holder=held, by=self._own_label(), reason=reason))
+        return held
+
+    def _own_label(self) -> str:
+        return self.label or self._driver.label or usual_label()
+
     def _acquiring(self, timeout: float) -> Steps[Lease[C] | None]:
         clock = self._driver.clock
         # 128 bits from the driver's dice: the system's own, or the simulator's, which repeat with the seed.
-        owner = f"{self._driver.random.getrandbits(128):032x}"
+        owner = f"{self._driver.random.getrandbits(128):032x} {self._own_label()}"
         deadline = clock.monotonic() + timeout
         poll = FIRST_POLL
         left = timeout

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from holdfast.backends.memory import Call, State
+from holdfast.locks.holder import Holder, holder
 
-__all__ = ["acquire", "extend", "prune", "release"]
+__all__ = ["acquire", "extend", "force_release", "peek", "prune", "release"]
 
 
 class _Held(NamedTuple):
     owner: str
     token: int
+    granted: float
+    ends: float
 
 
 def acquire(name: str, owner: str, ttl: float) -> Call[int | None]:
@@ -32,6 +35,16 @@ def release(name: str, owner: str) -> Call[bool]:
     return Call(_release, name, owner)
 
 
+def peek(name: str) -> Call[Holder | None]:
+    """Tell who holds the lock; None when nobody does."""
+    return Call(_peek, name)
+
+
+def force_release(name: str) -> Call[Holder | None]:
+    """End whatever lease there is, and tell whose it was."""
+    return Call(_force_release, name)
+
+
 def prune() -> Call[None] | None:
     """Return None: the table drops by itself what has ended."""
     return None
@@ -42,9 +55,10 @@ def _acquire(state: State, name: str, owner: str, ttl: float) -> int | None:
     held: _Held | None = leases.get(name)
     if held is not None and held.owner != owner:
         return None
-    token = held.token if held is not None else _next_token(state)
-    leases.put(name, _Held(owner, token), expires_at=state.now + ttl)
-    return token
+    if held is None:
+        held = _Held(owner, _next_token(state), state.now, state.now)
+    _put(state, name, held, ttl)
+    return held.token
 
 
 def _extend(state: State, name: str, owner: str, ttl: float) -> bool:
@@ -52,7 +66,7 @@ def _extend(state: State, name: str, owner: str, ttl: float) -> bool:
     held: _Held | None = leases.get(name)
     if held is None or held.owner != owner:
         return False
-    leases.put(name, held, expires_at=state.now + ttl)
+    _put(state, name, held, ttl)
     return True
 
 
@@ -63,6 +77,24 @@ def _release(state: State, name: str, owner: str) -> bool:
         return False
     leases.delete(name)
     return True
+
+
+def _peek(state: State, name: str) -> Holder | None:
+    held: _Held | None = state.table("locks").get(name)
+    if held is None:
+        return None
+    return holder(held.owner, held.token, age=state.now - held.granted, remaining=held.ends - state.now)
+
+
+def _force_release(state: State, name: str) -> Holder | None:
+    held = _peek(state, name)
+    state.table("locks").delete(name)
+    return held
+
+
+def _put(state: State, name: str, held: _Held, ttl: float) -> None:
+    ends = state.now + ttl
+    state.table("locks").put(name, held._replace(ends=ends), expires_at=ends)
 
 
 def _next_token(state: State) -> int:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 
 from holdfast.backends.sql import Query, Row, statements
 from holdfast.locks._sql import SqlLocks
+from holdfast.locks.holder import Holder
 
-__all__ = ["acquire", "extend", "prune", "release"]
+__all__ = ["acquire", "extend", "force_release", "peek", "prune", "release"]
 
 _locks = SqlLocks(statements(__file__, "postgres.sql"))
 
 acquire: Callable[[str, str, float], Query[int | None]] = _locks.acquire
 extend: Callable[[str, str, float], Query[bool]] = _locks.extend
 release: Callable[[str, str], Query[bool]] = _locks.release
+peek: Callable[[str], Query[Holder | None]] = _locks.peek
+force_release: Callable[[str], Query[Holder | None]] = _locks.force_release
 prune: Callable[[], Query[Sequence[Row]]] = _locks.prune

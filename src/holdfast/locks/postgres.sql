@@ -32,6 +32,32 @@ set expires_at = clock_timestamp()
 where name = :name and owner = :owner and expires_at > clock_timestamp()
 returning token;
 
+-- name: peek
+select
+    owner,
+    token,
+    extract(epoch from clock_timestamp())::float8 - token / 1000000.0::float8,
+    extract(epoch from expires_at - clock_timestamp())::float8
+from holdfast_lock
+where name = :name and expires_at > clock_timestamp();
+
+-- name: force_release
+with held as (
+    select owner, token, expires_at
+    from holdfast_lock
+    where name = :name and expires_at > clock_timestamp()
+    for update
+)
+update holdfast_lock as kept
+set expires_at = clock_timestamp()
+from held
+where kept.name = :name
+returning
+    held.owner,
+    held.token,
+    extract(epoch from clock_timestamp())::float8 - held.token / 1000000.0::float8,
+    extract(epoch from held.expires_at - clock_timestamp())::float8;
+
 -- name: prune
 delete from holdfast_lock
 where name in (

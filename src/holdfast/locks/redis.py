@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 from holdfast.backends.redis import Eval, Script, physical_key
+from holdfast.locks.holder import Holder, holder
 
-__all__ = ["acquire", "extend", "prune", "release"]
+__all__ = ["acquire", "extend", "force_release", "peek", "prune", "release"]
 
 _ACQUIRE = Script(__file__, "acquire.lua")
 _EXTEND = Script(__file__, "extend.lua")
 _RELEASE = Script(__file__, "release.lua")
+_PEEK = Script(__file__, "peek.lua", writes=False)
+_FORCE_RELEASE = Script(__file__, "force_release.lua")
 # How long the last token of a name is remembered after its lease ended.
 _TOKEN_MEMORY_MS = 86_400_000
 
@@ -37,6 +41,16 @@ def release(name: str, owner: str) -> Eval[bool]:
     return Eval(_RELEASE, _keys(name)[:1], (owner,), bool)
 
 
+def peek(name: str) -> Eval[Holder | None]:
+    """Tell who holds the lock; None when nobody does."""
+    return Eval(_PEEK, _keys(name)[:1], (), _holder)
+
+
+def force_release(name: str) -> Eval[Holder | None]:
+    """End whatever lease there is, and tell whose it was."""
+    return Eval(_FORCE_RELEASE, _keys(name)[:1], (), _holder)
+
+
 def prune() -> None:
     """Return None: Redis removes keys by itself."""
 
@@ -54,3 +68,12 @@ def _lifetimes(ttl: float) -> tuple[int, int]:
 
 def _token(reply: bytes | None) -> int | None:
     return None if reply is None else int(reply)
+
+
+def _holder(reply: list[Any] | None) -> Holder | None:
+    if reply is None:
+        return None
+    token, _, owner = reply[0].decode().partition(" ")
+    # A token is about the microsecond of its grant; it is ahead of the clock only after that was set back.
+    age = (int(reply[2]) - int(token)) / 1_000_000
+    return holder(owner, int(token), age=age, remaining=reply[1] / 1000)

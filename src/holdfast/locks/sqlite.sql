@@ -40,6 +40,18 @@ set expires_at = holdfast_now()
 where name = :name and owner = :owner and expires_at > holdfast_now() and granted_at <= holdfast_now()
 returning token;
 
+-- name: peek
+select owner, token, holdfast_now() - granted_at, expires_at - holdfast_now()
+from holdfast_lock
+where name = :name and expires_at > holdfast_now() and granted_at <= holdfast_now();
+
+-- What is left of it is 0 here: RETURNING knows the new row only.
+-- name: force_release
+update holdfast_lock
+set expires_at = holdfast_now()
+where name = :name and expires_at > holdfast_now() and granted_at <= holdfast_now()
+returning owner, token, holdfast_now() - granted_at, 0.0;
+
 -- name: prune
 delete from holdfast_lock
 where name in (

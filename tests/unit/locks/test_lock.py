@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import os
 import random
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,7 +22,7 @@ from holdfast.errors import (
     LockNotAcquired,
     OutcomeUnknown,
 )
-from holdfast.locks import LeaseLost, Lock, RedisLock, ReleaseFailed, RenewalFailed
+from holdfast.locks import Holder, LeaseEnded, LeaseLost, Lock, RedisLock, ReleaseFailed, RenewalFailed
 from holdfast.operations import Sleep
 from holdfast.testing.clock import VirtualClock
 
@@ -346,6 +348,50 @@ async def test_a_cancellation_that_meets_our_interruption_is_not_swallowed() -> 
     assert await Lock(backend, "name").acquire(timeout=0) is not None
 
 
+# -- Looking, and ending by force ------------------------------------------------------------------------------------
+
+
+def test_a_forced_release_is_told_to_the_audit_log() -> None:
+    """Who ended whose lease, and why; nothing is told when there was none."""
+    heard: list[LeaseEnded] = []
+    unsubscribe = signals.subscribe(LeaseEnded, heard.append)
+    backend = Virtual()
+    Lock(backend, "name", ttl=30.0, label="worker").acquire()
+    backend.virtual.advance(12.0)
+    operator = Lock(backend, "name", label="anna")
+    ended = operator.force_release(reason="its host is gone")
+    assert operator.force_release(reason="again") is None
+    unsubscribe()
+    assert ended == Holder(label="worker", token=1, age=12.0, remaining=18.0)
+    assert heard == [LeaseEnded(name="name", holder=ended, by="anna", reason="its host is gone")]
+
+
+def test_a_holder_without_a_label_is_host_and_process() -> None:
+    """So that somebody can go and look."""
+    backend = Virtual()
+    Lock(backend, "name").acquire()
+    held = Lock(backend, "name").peek()
+    assert held is not None
+    assert held.label == f"{socket.gethostname()}:{os.getpid()}"
+
+
+def test_the_secret_of_an_owner_is_not_told() -> None:
+    """It is what extends and releases."""
+    backend = Virtual()
+    lease = Lock(backend, "name", label="me").acquire()
+    assert lease is not None
+    secret = lease._owner.partition(" ")[0]
+    assert len(secret) == 32
+    held = Lock(backend, "name").peek()
+    assert secret not in repr((held, lease))
+
+
+@pytest.mark.parametrize("reason", ["", "a\nb", "x" * 256, None])
+def test_a_forced_release_wants_a_reason(reason: Any) -> None:
+    with pytest.raises(InvalidKey, match="reason"):
+        Lock(Virtual(), "name").force_release(reason=reason)
+
+
 # -- Bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -359,6 +405,8 @@ async def test_a_cancellation_that_meets_our_interruption_is_not_swallowed() -> 
         ({"ttl": "30"}, "ttl='30'"),
         ({"timeout": -0.1}, "timeout=-0.1"),
         ({"request_timeout": 0}, "timeout=0"),
+        ({"label": ""}, "label must have 1 to 255"),
+        ({"label": "a\nb"}, "label='a"),
     ],
 )
 def test_a_wrong_argument_is_named(options: dict[str, Any], named: str) -> None:

@@ -126,6 +126,33 @@ class LockContract:
         assert results == [None] * 8
         assert most == 1
 
+    async def test_anybody_can_see_who_holds_it(self, backend: Backend[Any]) -> None:
+        """Label, token, age and rest of the lease; never the secret of its owner. Nothing changes by looking."""
+        lock = Lock(backend, "seen", ttl=LONG, label="billing 7")
+        assert await settle(lock.peek()) is None
+        lease = await settle(lock.acquire(timeout=0))
+        held = await settle(Lock(backend, "seen").peek())
+        assert (held.label, held.token) == ("billing 7", lease.token)
+        assert 0 <= held.age < LONG
+        assert 0 < held.remaining <= LONG
+        assert held.remaining + held.age <= LONG + 1
+        assert await settle(lease.release())
+        assert await settle(lock.peek()) is None
+
+    async def test_an_operator_can_end_a_lease(self, backend: Backend[Any]) -> None:
+        """The lock is free at once, with a greater token; its old holder is told that it lost it."""
+        lock = Lock(backend, "ended", ttl=LONG)
+        assert await settle(lock.force_release(reason="nobody holds it")) is None
+        lease = await settle(lock.acquire(timeout=0))
+        held = await settle(Lock(backend, "ended").force_release(reason="its host is gone"))
+        assert held.token == lease.token
+        assert await settle(lock.peek()) is None
+        successor = await settle(lock.acquire(timeout=0))
+        assert successor.token > lease.token
+        assert not await settle(lease.extend())
+        assert not lease.held
+        assert await settle(successor.extend())
+
     async def test_a_busy_lock_raises_where_no_value_can_be_returned(self, backend: Backend[Any]) -> None:
         """`with` on a lock that stays taken raises `LockNotAcquired`, naming the lock."""
         await settle(Lock(backend, "busy", ttl=LONG).acquire(timeout=0))
