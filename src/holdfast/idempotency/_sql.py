@@ -39,13 +39,11 @@ class SqlStore:
 
     def extend(self, claim: Claim) -> Query[bool]:
         """Let the owner's claim live `lease` seconds from now."""
-        parameters = {"identity": claim.identity, "owner": claim.owner, "lease": claim.lease, "ttl": claim.ttl}
-        return Query(self._statements["extend"], parameters, bool)
+        return Query(self._statements["extend"], _owned(claim), bool)
 
     def complete(self, claim: Claim, result: str) -> Query[bool]:
         """Store the answer of the owner's claim."""
-        parameters = {"identity": claim.identity, "owner": claim.owner, "result": result, "ttl": claim.ttl}
-        return Query(self._statements["complete"], parameters, bool)
+        return Query(self._statements["complete"], {**_owned(claim), "result": result}, bool)
 
     def release(self, claim: Claim) -> Query[bool]:
         """Remove the owner's claim."""
@@ -68,6 +66,10 @@ class SqlStore:
             # The first 63 bits of the identity; only PostgreSQL's statement uses it.
             "lock": int(claim.identity[:16], 16) >> 1,
         }
+
+
+def _owned(claim: Claim) -> dict[str, Any]:
+    return {"identity": claim.identity, "owner": claim.owner, "lease": claim.lease, "ttl": claim.ttl}
 
 
 def _stored(rows: Sequence[Row]) -> Stored | None:

@@ -46,10 +46,11 @@ where identity = :identity and owner = :owner and result is null
 returning 1;
 
 -- name: complete
+-- In one transaction (lease 0) nobody else could take the claim over, however long it took.
 update holdfast_idempotency
 set result = :result, expires_at = clock_timestamp() + make_interval(secs => :ttl::float8)
 where identity = :identity and owner = :owner and result is null
-    and (expires_at > clock_timestamp() or lease_ends > clock_timestamp())
+    and (:lease::float8 = 0 or expires_at > clock_timestamp() or lease_ends > clock_timestamp())
 returning 1;
 
 -- name: release

@@ -43,9 +43,10 @@ where identity = :identity and owner = :owner and result is null
 returning 1;
 
 -- name: complete
+-- In one transaction (lease 0) nobody else could take the claim over, however long it took.
 update holdfast_idempotency set result = :result, expires_at = holdfast_wall() + :ttl
 where identity = :identity and owner = :owner and result is null
-    and (expires_at > holdfast_wall() or lease_ends > holdfast_now())
+    and (:lease = 0 or expires_at > holdfast_wall() or lease_ends > holdfast_now())
 returning 1;
 
 -- name: release

@@ -52,3 +52,16 @@ def test_an_answer_outlives_a_reboot(tmp_path: Path) -> None:
         assert idempotent_execute(db, "key", "/p", lambda: "second", ttl=100.0) == "first"
     with SqliteSync(str(tmp_path / "db"), clock=VirtualClock(start=2.0, started_at=1100.0)) as db:
         assert idempotent_execute(db, "key", "/p", lambda: "second", ttl=100.0) == "second"
+
+
+def test_a_clock_that_is_set_does_not_refuse_an_answer(tmp_path: Path) -> None:
+    """The wall clock jumps a day ahead while the function runs: nobody can have taken its transaction over."""
+    clock = VirtualClock()
+
+    def process() -> str:
+        clock.jump_wall(86_400.0)
+        return "done"
+
+    with SqliteSync(str(tmp_path / "db"), clock=clock) as db:
+        assert idempotent_execute(db, "key", "/p", process, ttl=100.0) == "done"
+        assert idempotent_execute(db, "key", "/p", lambda: "again", ttl=100.0) == "done"

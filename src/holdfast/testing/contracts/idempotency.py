@@ -325,6 +325,10 @@ class TransactionalIdempotencyContract:
         assert isinstance(await self._insert(backend, "odd", ("a",)), ConfigurationError)
         assert await self._effects(backend) == []
 
+    async def test_a_function_may_take_longer_than_its_answer_is_kept(self, backend: Any) -> None:
+        """The answer is kept for `ttl` from when it is there; how long it took to find does not count."""
+        assert await _execute(backend, "slow", Counted("done", seconds=0.05), ttl=0.01) == "done"
+
     async def test_many_leave_one_effect(self, backend: Any) -> None:
         """When many come at once, there is one effect."""
         await self._table(backend)
