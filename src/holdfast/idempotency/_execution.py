@@ -25,7 +25,7 @@ from typing import Any, Generic, Never, TypeVar, cast
 from holdfast import signals
 from holdfast.errors import BackendError, BackendUnavailable, HoldfastError, KeyInProgress, KeyReused, StaleToken
 from holdfast.idempotency import results
-from holdfast.idempotency.store import Busy, Claim, Claimed, Store, Stored
+from holdfast.idempotency.store import Busy, Claim, Claimed, Store, Stored, differ
 from holdfast.operations import Atomic, Run, Sleep, Steps
 
 __all__ = ["ClaimLost", "Execution", "KeyRefused", "KeyReplayed", "KeyStored", "KeyTakenOver"]
@@ -239,7 +239,7 @@ class Execution(Generic[T]):
 
     def check_payload(self, first: str) -> None:
         """Refuse this request if the first one with its key had another payload."""
-        if first != self.claim.fingerprint:
+        if differ(first, self.claim.fingerprint):
             self.tell(KeyRefused, reason=KeyReused.code)
             message = f"this idempotency key was used before for {self.claim.endpoint} with another payload"
             raise KeyReused(message, endpoint=self.claim.endpoint)

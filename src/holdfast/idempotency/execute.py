@@ -97,7 +97,8 @@ def idempotent_execute(
         endpoint: the operation, 1 to 255 characters; a key counts for one endpoint only.
         process: takes no argument or, in one transaction, the joined backend. Returns what JSON can hold, or bytes.
         commit: is given the joined backend and the result; its writes and the answer are stored together.
-        payload: what was asked for. Another payload under the same key is refused; None compares nothing.
+        payload: what was asked for. Another payload under the same key is refused. It is compared only
+            when both requests give one; None compares nothing.
         scope: the tenant or principal, up to 255 characters; a key counts within its scope only. Leave it empty only
             if all callers may see each other's answers.
         ttl: seconds that the answer is kept, from 0.001 to ten years (24 hours).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from holdfast.backends.memory import Call, State
-from holdfast.idempotency.store import Busy, Claim, Claimed, Stored
+from holdfast.idempotency.store import Busy, Claim, Claimed, Stored, differ
 from holdfast.operations import Steps
 
 __all__ = ["claim", "complete", "extend", "look", "prune", "release", "transactional"]
@@ -61,15 +61,15 @@ def _look(state: State, claim: Claim) -> Stored | None:
 
 def _claim(state: State, claim: Claim) -> Claimed | Stored | Busy:
     record: _Record | None = state.table("idempotency").get(claim.identity)
-    attempt = 1
+    fingerprint, attempt = claim.fingerprint, 1
     if record is not None:
         if record.result is not None:
             return Stored(record.fingerprint, record.result)
-        if record.lease_ends > state.now or record.fingerprint != claim.fingerprint:
+        if record.lease_ends > state.now or differ(record.fingerprint, claim.fingerprint):
             return Busy(record.fingerprint, max(0.0, record.lease_ends - state.now))
-        attempt = record.attempt + 1
+        fingerprint, attempt = claim.fingerprint or record.fingerprint, record.attempt + 1
     lease_ends = state.now + claim.lease
-    _put(state, claim, _Record(claim.owner, claim.fingerprint, attempt, lease_ends, None))
+    _put(state, claim, _Record(claim.owner, fingerprint, attempt, lease_ends, None))
     return Claimed(attempt)
 
 

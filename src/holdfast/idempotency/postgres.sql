@@ -17,7 +17,10 @@ select
     clock_timestamp() + make_interval(secs => :ttl::float8)
 where pg_try_advisory_xact_lock(:lock::bigint)
 on conflict (identity) do update set
-    fingerprint = excluded.fingerprint,
+    fingerprint = case
+        when excluded.fingerprint = '' and existing.expires_at > clock_timestamp() then existing.fingerprint
+        else excluded.fingerprint
+    end,
     owner = excluded.owner,
     attempt = case when existing.expires_at > clock_timestamp() then existing.attempt + 1 else 1 end,
     lease_ends = excluded.lease_ends,
@@ -28,7 +31,11 @@ where
     or (
         existing.result is null
         and existing.lease_ends <= clock_timestamp()
-        and (existing.fingerprint = excluded.fingerprint or existing.expires_at <= clock_timestamp())
+        and (
+            existing.fingerprint = excluded.fingerprint
+            or '' in (existing.fingerprint, excluded.fingerprint)
+            or existing.expires_at <= clock_timestamp()
+        )
     )
 returning attempt;
 

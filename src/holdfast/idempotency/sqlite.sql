@@ -15,7 +15,10 @@ values
     (:identity, :scope, :endpoint, :key, :fingerprint, :owner, 1, :lease, holdfast_now() + :lease,
      holdfast_wall() + :ttl)
 on conflict (identity) do update set
-    fingerprint = excluded.fingerprint,
+    fingerprint = case
+        when excluded.fingerprint = '' and expires_at > holdfast_wall() then fingerprint
+        else excluded.fingerprint
+    end,
     owner = excluded.owner,
     attempt = case when expires_at > holdfast_wall() then attempt + 1 else 1 end,
     lease = excluded.lease,
@@ -27,7 +30,11 @@ where
     or (
         result is null
         and (lease_ends <= holdfast_now() or lease_ends - lease > holdfast_now())
-        and (fingerprint = excluded.fingerprint or expires_at <= holdfast_wall())
+        and (
+            fingerprint = excluded.fingerprint
+            or '' in (fingerprint, excluded.fingerprint)
+            or expires_at <= holdfast_wall()
+        )
     )
 returning attempt;
 

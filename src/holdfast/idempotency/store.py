@@ -1,7 +1,7 @@
 """What is kept per key, and what a carrier must be able to do with it.
 
 A record is *claimed* (somebody executes) or *stored* (the answer is there). Two times end it: a claim whose lease is
-over may be taken over by a request with the same payload, and any record past its expiry is as good as gone.
+over may be taken over, though not by a request with another payload, and any record past its expiry is as good as gone.
 
     (none) ── claim ──> claimed ── complete ──> stored ── expiry ──> (none)
                         │  ^  └── release ──> (none)
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from holdfast.operations import Request, Steps
 
-__all__ = ["Busy", "Claim", "Claimed", "Store", "Stored"]
+__all__ = ["Busy", "Claim", "Claimed", "Store", "Stored", "differ"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Claim:
     Attributes:
         identity: the hash of scope, endpoint and key, under which the record is kept.
         owner: a secret of this request; only it can complete, extend or release its claim.
-        fingerprint: of the payload, or "".
+        fingerprint: of the payload, or "" when none is compared.
         lease: seconds until another request may take over, unless extended; 0 within one transaction.
         ttl: seconds that the answer is kept.
     """
@@ -60,6 +60,11 @@ class Busy(NamedTuple):
     seconds: float
 
 
+def differ(first: str, second: str) -> bool:
+    """Tell whether two fingerprints are of different payloads; "" is compared with nothing."""
+    return first != second and "" not in (first, second)
+
+
 class Store(Protocol):
     """What a carrier provides, as functions that return requests.
 
@@ -74,7 +79,10 @@ class Store(Protocol):
         ...
 
     def claim(self, claim: Claim) -> Steps[Claimed | Stored | Busy]:
-        """Grant the claim if there is no record, or it expired, or its lease is over and the payload the same."""
+        """Grant the claim if there is no record, or it expired, or its lease is over and no payload differs.
+
+        A claim that takes over without a payload keeps the fingerprint of its predecessor.
+        """
         ...
 
     def extend(self, claim: Claim) -> Request[bool]:

@@ -156,9 +156,16 @@ class IdempotencyContract:
 
     async def test_another_payload_is_refused_while_the_first_runs(self, backend: Backend[Any]) -> None:
         """Nobody waits for an answer that is not theirs."""
-        await self._crashed(backend, "running", lease=LONG)
+        await self._crashed(backend, "running", lease=LONG, fingerprint="one")
         error = await _error_of(backend, "running", Counted(), payload="another", lease=LONG, wait=LONG)
         assert isinstance(error, KeyReused)
+
+    async def test_no_payload_compares_nothing(self, backend: Backend[Any]) -> None:
+        """A service may begin or cease to give payloads while keys are in use."""
+        for first, second in ((None, {"amount": 10}), ({"amount": 10}, None)):
+            key, counted = f"payload-{first}", Counted()
+            await _execute(backend, key, counted, payload=first)
+            assert await _execute(backend, key, counted, payload=second) == {"run": 1}
 
     async def test_a_failure_is_not_an_answer(self, backend: Backend[Any]) -> None:
         """When the function raises, its exception comes through and the next call executes."""
@@ -248,14 +255,23 @@ class IdempotencyContract:
         assert await _execute(backend, "late", Counted(), endpoint="/payments") == "right"
 
     async def test_a_crashed_request_keeps_its_payload(self, backend: Backend[Any]) -> None:
-        """What a request that died had asked for may have happened: only the same payload takes over."""
+        """What a request that died had asked for may have happened: another payload does not take over.
+
+        A request without one does, and does not make the payload forgotten.
+        """
         store = carrier("holdfast.idempotency", backend)
-        await self._crashed(backend, "half", lease=SHORT)
-        await asyncio.sleep(SHORT * 1.5)
-        other = _claim("half", owner="other", lease=LONG, fingerprint="other")
-        refused = await settle(backend.run(store.claim(other)))  # type: ignore[attr-defined]
+
+        async def asked_later(fingerprint: str) -> Any:
+            await asyncio.sleep(SHORT * 1.5)
+            later = _claim("half", owner="later", lease=SHORT, fingerprint=fingerprint)
+            return await settle(backend.run(store.claim(later)))  # type: ignore[attr-defined]
+
+        await self._crashed(backend, "half", lease=SHORT, fingerprint="one")
+        assert isinstance(await asked_later("other"), Busy)
+        assert await asked_later("") == Claimed(2)
+        refused = await asked_later("other")
         assert isinstance(refused, Busy)
-        assert refused.fingerprint == ""
+        assert refused.fingerprint == "one"
 
     async def test_a_claim_whose_answer_was_stored_is_over(self, backend: Backend[Any]) -> None:
         """A stored answer is found by looking, and by claiming; its owner cannot store another."""
@@ -293,9 +309,9 @@ class IdempotencyContract:
             else:
                 raise AssertionError(f"the wrong colour was accepted: {refused}")
 
-    async def _crashed(self, backend: Backend[Any], key: str, *, lease: float, ttl: float = LONG) -> Claim:
+    async def _crashed(self, backend: Backend[Any], key: str, *, lease: float, **options: Any) -> Claim:
         """Claim `key` as a request that then dies."""
-        claim = _claim(key, owner="crashed", lease=lease, ttl=ttl)
+        claim = _claim(key, owner="crashed", lease=lease, **options)
         store = carrier("holdfast.idempotency", backend)
         assert await settle(backend.run(store.claim(claim))) == Claimed(1)  # type: ignore[attr-defined]
         return claim
