@@ -14,6 +14,7 @@ from holdfast.backends.transactions import JoinedAsync, JoinedSync
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import ConfigurationError, KeyMissing
 from holdfast.idempotency._execution import Execution
+from holdfast.idempotency._functions import takes_transaction
 from holdfast.idempotency.keys import fingerprint, identity
 from holdfast.idempotency.store import Claim, Store
 from holdfast.operations import Run, Steps
@@ -122,7 +123,7 @@ def idempotent_execute(
     leased = lease is not None or commit is not None or not store.transactional
     if leased:
         _check_leased(backend, store, commit)
-    joins = _takes_argument(process)
+    joins = takes_transaction(process)
     if leased and joins:
         message = "process must take no argument under a lease, where there is no transaction to pass; write in commit"
         raise ConfigurationError(message)
@@ -213,30 +214,3 @@ def _check_colour(backend: Backend[Any], **functions: Callable[..., Any] | None)
     for name, function in functions.items():
         if inspect.iscoroutinefunction(function):
             raise ConfigurationError(f"{name} is an `async def`, but db is a blocking client: give an asyncio client")
-
-
-def _takes_argument(process: Callable[..., Any]) -> bool:
-    if not callable(process):
-        raise ConfigurationError(f"process={process!r} is not legal: give a function")
-    needed = _needed_arguments(getattr(process, "__func__", process))
-    if inspect.ismethod(process):
-        needed -= 1
-    if needed > 1:
-        raise ConfigurationError(f"process needs {needed} arguments: it may take none, or one, the transaction")
-    return needed == 1
-
-
-def _needed_arguments(function: Callable[..., Any]) -> int:
-    code = getattr(function, "__code__", None)
-    if code is not None:  # a plain function: inspect.signature costs 20 times as much
-        return int(code.co_argcount) - len(function.__defaults__ or ())
-    return _needed_by_signature(function)
-
-
-def _needed_by_signature(function: Callable[..., Any]) -> int:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some builtins have none
-        return 0
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(one.kind in positional and one.default is one.empty for one in parameters)

@@ -2,13 +2,14 @@
 
 import asyncio
 import functools
+import inspect
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from holdfast import connect, connect_async, signals
+from holdfast import connect, connect_async, retry, signals
 from holdfast.backends.memory import Call, MemoryAsync, MemorySync, State
 from holdfast.errors import (
     BackendUnavailable,
@@ -376,10 +377,56 @@ def pay_more(amount: int, tx: Any) -> str:
     return f"paid {amount} in {tx.dialect}"
 
 
+def passing_on(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def providing(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper() -> Any:
+        return function(State())
+
+    return wrapper
+
+
+def described(function: Any) -> Any:
+    """Wrap `function` as decorators do that describe themselves, rather than with what they wrap."""
+
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    wrapper.__dict__["__signature__"] = inspect.signature(function)
+    return wrapper
+
+
+class DecoratedPayments:
+    @passing_on
+    def pay(self) -> str:
+        return "paid"
+
+    @passing_on
+    def pay_in(self, tx: Any) -> str:
+        return f"paid in {tx.dialect}"
+
+
 @pytest.mark.parametrize(
     ("process", "answer"),
     [
         (pay, "paid"),
+        (retry(max_attempts=2)(pay), "paid"),
+        (retry(max_attempts=2)(pay_in), "paid in sqlite"),
+        (passing_on(passing_on(pay_in)), "paid in sqlite"),
+        (passing_on(Payments().pay_in), "paid in sqlite"),
+        (passing_on(functools.partial(pay_more, 3)), "paid 3 in sqlite"),
+        (described(pay_in), "paid in sqlite"),
+        (providing(lambda state: f"paid at {state.now >= 0}"), "paid at True"),
+        (DecoratedPayments().pay, "paid"),
+        (DecoratedPayments().pay_in, "paid in sqlite"),
+        (lambda *args: f"paid {args}", "paid ()"),
         (pay_in, "paid in sqlite"),
         (lambda: "paid", "paid"),
         (lambda amount=3: f"paid {amount}", "paid 3"),
