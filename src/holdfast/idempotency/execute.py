@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypedDict, TypeVar, Unpack, overload
@@ -14,7 +13,7 @@ from holdfast.backends.transactions import JoinedAsync, JoinedSync
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import ConfigurationError, KeyMissing
 from holdfast.idempotency._execution import Execution
-from holdfast.idempotency._functions import takes_transaction
+from holdfast.idempotency._functions import in_colour, takes_transaction
 from holdfast.idempotency.keys import fingerprint, identity
 from holdfast.idempotency.store import Claim, Store
 from holdfast.operations import Run, Steps
@@ -97,7 +96,8 @@ def idempotent_execute(
         key: the client's idempotency key, 1 to 255 printable characters.
         endpoint: the operation, 1 to 255 characters; a key counts for one endpoint only.
         process: takes no argument or, in one transaction, the joined backend. Returns what JSON can hold, or bytes.
-        commit: is given the joined backend and the result; its writes and the answer are stored together.
+        commit: is given the joined backend and the result; its writes and the answer are stored together. On an
+            asyncio client, what is given the joined backend must be an `async def`.
         payload: what was asked for. Another payload under the same key is refused. It is compared only
             when both requests give one; None compares nothing.
         scope: the tenant or principal, up to 255 characters; a key counts within its scope only. Leave it empty only
@@ -127,7 +127,10 @@ def idempotent_execute(
     if leased and joins:
         message = "process must take no argument under a lease, where there is no transaction to pass; write in commit"
         raise ConfigurationError(message)
-    _check_colour(backend, process=process, commit=commit)
+    is_async = isinstance(backend, AsyncDriver)
+    process = in_colour("process", process, is_async=is_async, writes=joins)
+    if commit is not None:
+        commit = in_colour("commit", commit, is_async=is_async, writes=True)
     claim = Claim(
         identity=identity(_scope(scope), checks.key("endpoint", endpoint), _key(key)),
         scope=scope,
@@ -206,11 +209,3 @@ def _is_one_connection(backend: Backend[Any]) -> bool:
         or isinstance(getattr(backend, "links", None), (SyncSingle, AsyncSingle))
         or hasattr(backend, "connection")
     )
-
-
-def _check_colour(backend: Backend[Any], **functions: Callable[..., Any] | None) -> None:
-    if isinstance(backend, AsyncDriver):
-        return
-    for name, function in functions.items():
-        if inspect.iscoroutinefunction(function):
-            raise ConfigurationError(f"{name} is an `async def`, but db is a blocking client: give an asyncio client")

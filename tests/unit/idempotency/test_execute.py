@@ -453,6 +453,68 @@ async def test_an_async_backend_takes_plain_functions_too() -> None:
         assert await idempotent_execute(db, "k", "/p", plain) == "paid"
 
 
+def plain_commit(tx: Any, result: str) -> None:
+    raise AssertionError((tx, result))
+
+
+async def pay_in_async(tx: Any) -> str:
+    return f"paid in {tx.dialect}"
+
+
+class AsyncPayments:
+    async def __call__(self, tx: Any) -> str:
+        return f"paid in {tx.dialect}"
+
+    def pay_in(self, tx: Any) -> str:
+        raise AssertionError(tx)
+
+
+@pytest.mark.parametrize(
+    ("process", "commit", "message"),
+    [
+        (pay_in, None, "process is a plain `def`, .*: make it an `async def`"),
+        (AsyncPayments().pay_in, None, "process is a plain `def`"),
+        (lambda: pytest.fail("ran"), plain_commit, "commit is a plain `def`"),
+        (lambda tx: f"paid in {tx.dialect}", None, "process behaves like a plain `def`"),
+        (passing_on(pay_in), None, "process behaves like a plain `def`"),
+        (Payments(), None, "process behaves like a plain `def`"),
+        (pay, "commit", "commit='commit'"),
+    ],
+)
+async def test_a_plain_function_cannot_write_with_an_asyncio_client(process: Any, commit: Any, message: str) -> None:
+    """Its `tx.execute(...)` would not be awaited: the effect lost, the answer stored."""
+    async with connect_async("sqlite:///:memory:") as db:
+        with pytest.raises(ConfigurationError, match=message):
+            await idempotent_execute(db, "k", "/p", process, commit=commit)
+        assert await idempotent_execute(db, "k", "/p", pay_in_async, wait=0) == "paid in sqlite"
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        AsyncPayments(),
+        passing_on(pay_in_async),
+        retry(max_attempts=2)(pay_in_async),
+        lambda tx, pays=pay_in_async: pays(tx),
+        functools.partial(pay_in_async),
+    ],
+)
+async def test_whatever_returns_an_awaitable_can_write_with_an_asyncio_client(process: Any) -> None:
+    async with connect_async("sqlite:///:memory:") as db:
+        assert await idempotent_execute(db, "k", "/p", process) == "paid in sqlite"
+
+
+@pytest.mark.parametrize(
+    ("process", "verb"),
+    [(pay_in_async, "is"), (AsyncPayments(), "is"), (lambda tx, pays=pay_in_async: pays(tx), "behaves like")],
+)
+def test_nobody_awaits_with_a_blocking_client(process: Any, verb: str) -> None:
+    with connect("sqlite:///:memory:") as db:
+        with pytest.raises(ConfigurationError, match=f"process {verb} an `async def`, .*: make it a `def`"):
+            idempotent_execute(db, "k", "/p", process)
+        assert idempotent_execute(db, "k", "/p", pay, wait=0) == "paid"
+
+
 def test_keyword_only_arguments_are_not_for_us(db: Virtual) -> None:
     def process(*, amount: int = 3) -> int:
         return amount

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -368,6 +369,27 @@ class TransactionalIdempotencyContract:
         assert await self._effects(backend) == []
         assert await _execute(backend, "hook", Counted("b"), commit=self._record(backend)) == "b"
         assert await self._effects(backend) == ["b"]
+
+    async def test_a_hook_of_the_wrong_colour_stores_nothing(self, backend: Any) -> None:
+        """What only shows in its result is undone: an awaitable that nobody awaits, or writes that nobody awaited."""
+        await self._table(backend)
+        record = self._record(backend)
+
+        async def nobody_awaits(tx: Any, result: Any) -> None:
+            raise AssertionError(f"ran in {tx} with {result}")
+
+        def hook(tx: Any, result: Any) -> Any:
+            if isinstance(backend, AsyncBackend):
+                record(tx, result).close()
+                return None
+            record(tx, result)
+            return nobody_awaits(tx, result)
+
+        error = await _error_of(backend, "hook", Counted("a"), commit=functools.partial(hook))
+        assert isinstance(error, ConfigurationError)
+        assert "commit behaves like" in str(error)
+        assert await self._effects(backend) == []
+        assert await _execute(backend, "hook", Counted("b"), commit=record) == "b"
 
     async def test_an_open_transaction_is_joined(self, backend: Any) -> None:
         """Within an outer transaction, key and effect are its own: undone with it, and committed with it."""
