@@ -1,8 +1,8 @@
 """Answers as text: JSON that gives back exactly what went in, or refuses it.
 
 A replay must equal the first answer, so whatever JSON would change on the way (a tuple into a list, a key 1 into
-"1") is refused when it is stored. Bytes travel as `{"$bytes": "base64"}`; a dict of the user's own that looks like
-that is wrapped in `{"$dict": ...}`.
+"1", two surrogates into one character) is refused when it is stored. Bytes travel as `{"$bytes": "base64"}`; a dict of
+the user's own that looks like that is wrapped in `{"$dict": ...}`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from typing import Any
 
 from holdfast.errors import ConfigurationError
 
 __all__ = ["decode", "encode"]
 
+# Python turns numbers of up to 640 digits into text and back whatever its `int_max_str_digits` is; these have 617.
+_MOST_BITS = 2048
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LEGAL = "None, bool, int, float, str, bytes, and lists and dicts of them (turn a model into a dict)"
 
 
@@ -43,6 +47,7 @@ def decode(text: str) -> Any:
 
 def _packed(value: Any, path: str) -> Any:
     if value is None or isinstance(value, (str, int)):
+        _check_scalar(value, path)
         return value
     if isinstance(value, dict):
         packed = {_text_key(key, path): _packed(entry, f"{path}[{key!r}]") for key, entry in value.items()}
@@ -59,8 +64,17 @@ def _packed(value: Any, path: str) -> Any:
 
 def _text_key(key: Any, path: str) -> str:
     if not isinstance(key, str):
-        raise ConfigurationError(f"{path} has the key {key!r}, which cannot be stored: keys must be str")
+        raise ConfigurationError(f"{path} has a key that is a {type(key).__name__}: keys must be str")
+    _check_scalar(key, f"a key of {path}")
     return key
+
+
+def _check_scalar(value: str | int | None, path: str) -> None:
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        message = f"{path} is an int of {value.bit_length()} bits, more than the {_MOST_BITS} that are legal"
+        raise ConfigurationError(message)
+    if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+        raise ConfigurationError(f"{path} holds a surrogate, which cannot be stored: only whole characters are legal")
 
 
 def _unpacked(value: Any) -> Any:

@@ -176,7 +176,7 @@ class IdempotencyContract:
 
     async def test_what_cannot_be_stored_is_refused(self, backend: Backend[Any]) -> None:
         """An answer that would not come back as it is, or is too large, is an error and no answer."""
-        for answer in [(1, 2), {1: "one"}, object(), float("nan"), [{"a": {1, 2}}]]:
+        for answer in [(1, 2), {1: "one"}, object(), float("nan"), [{"a": {1, 2}}], 10**5000, "\ud83d\ude00"]:
             assert isinstance(await _error_of(backend, "odd", Counted(answer)), ConfigurationError)
         large = await _error_of(backend, "odd", Counted("x" * 100), max_result_bytes=101)
         assert isinstance(large, ConfigurationError)
