@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from holdfast import checks
 
 __all__ = ["CALM", "ROUGH", "Faults"]
 
 
+LONGEST = 86_400.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """Probabilities per request (0 to 1) and durations (seconds).
+    """Probabilities per request (0 to 1) and durations (seconds, 0 to a day).
 
     Attributes:
         slow: the request or its answer travels for up to `slow_seconds` instead of a millisecond.
@@ -20,6 +25,9 @@ class Faults:
         pause: the process stands still for up to `pause_seconds` just before it sees the answer.
         crash: the process dies at this step; what it has sent still arrives.
         cancel: the caller is cancelled while it waits.
+
+    Raises:
+        ConfigurationError: one of them is out of its range.
     """
 
     slow: float = 0.0
@@ -32,6 +40,11 @@ class Faults:
     pause_seconds: float = 6.0
     crash: float = 0.0
     cancel: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            most = LONGEST if field.name.endswith("_seconds") else 1
+            checks.between(field.name, getattr(self, field.name), 0, most)
 
 
 CALM = Faults()
