@@ -15,6 +15,7 @@ from datetime import date
 from decimal import Decimal
 from enum import Enum
 from typing import Any, TypeAlias
+from urllib.parse import quote
 from uuid import UUID
 
 from holdfast import checks
@@ -32,12 +33,13 @@ def idempotency_key(*parts: KeyPart, namespace: str = "") -> str:
     """Return the key of the operation that `parts` identify: the same parts, the same key, on every machine.
 
     Different parts have different keys (SHA-256 of their canonical form); the parts cannot be read from it. It has 64
-    characters, or more with a `namespace`, and is legal in an HTTP header and on every backend.
+    characters of printable ASCII, or more with a `namespace`, and is legal in an HTTP header and on every backend.
 
     Args:
         parts: at least one; None, bool, int, str, bytes, Decimal, date, UUID, an Enum of these, or tuples, lists
             and dicts of them. Name the operation too ("charge", order_id), else two operations share a key.
-        namespace: put in front, readable, `namespace:...`; 0 to 128 printable characters.
+        namespace: put in front, readable, `namespace:...`; printable characters. Letters and digits of ASCII and
+            `_.-~/:@` stay as they are, others are percent-encoded; 0 to 128 characters afterwards.
 
     Raises:
         ConfigurationError: no parts, or one without canonical form, such as a float or a datetime.
@@ -71,8 +73,10 @@ def identity(scope: str, endpoint: str, key: str) -> str:
 
 
 def _namespace(namespace: str) -> str:
-    checks.key("namespace", namespace)
-    if len(namespace) > LONGEST_NAMESPACE:
-        message = f"namespace must have at most {LONGEST_NAMESPACE} characters, not {len(namespace)}"
+    # The percent sign is encoded, too, so different namespaces stay different; and so are the characters that mean
+    # something in a header: spaces at its ends, commas, quotes.
+    encoded = quote(checks.key("namespace", namespace), safe="/:@")
+    if len(encoded) > LONGEST_NAMESPACE:
+        message = f"namespace must have at most {LONGEST_NAMESPACE} characters, percent-encoded, not {len(encoded)}"
         raise ConfigurationError(message)
-    return namespace
+    return encoded

@@ -33,7 +33,22 @@ def test_a_namespace_is_readable_and_the_key_still_legal() -> None:
     assert checks.key("key", key) == key
 
 
-@pytest.mark.parametrize("namespace", ["n" * 129, "a\nb"])
+@pytest.mark.parametrize(
+    ("namespace", "prefix"),
+    [
+        ("team-a/billing_2.0~x:y@z", "team-a/billing_2.0~x:y@z"),
+        ("日本", "%E6%97%A5%E6%9C%AC"),
+        ("%E6%97%A5", "%25E6%2597%25A5"),
+        (' a, "b" ', "%20a%2C%20%22b%22%20"),
+    ],
+)
+def test_a_key_is_legal_in_a_header_whatever_its_namespace(namespace: str, prefix: str) -> None:
+    key = idempotency_key("charge", 42, namespace=namespace)
+    assert key == f"{prefix}:{idempotency_key('charge', 42)}"
+    assert key.isascii()
+
+
+@pytest.mark.parametrize("namespace", ["n" * 129, "本" * 15, "a\nb", "\ud800"])
 def test_an_illegal_namespace_is_refused(namespace: str) -> None:
     with pytest.raises(ConfigurationError, match="namespace"):
         idempotency_key("charge", namespace=namespace)
