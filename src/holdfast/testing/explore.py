@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from holdfast.testing.faults import ROUGH, Faults
@@ -22,19 +23,21 @@ LAST_LINES = 40
 
 
 class SimulationFailed(AssertionError):
-    """A scenario failed; `seed` runs it again, event by event."""
+    """A scenario failed: `seed` runs it again, and `trace` has every event of the run."""
 
-    def __init__(self, message: str, *, seed: int) -> None:
+    def __init__(self, message: str, *, seed: int, trace: Sequence[str]) -> None:
         super().__init__(message)
         self.seed = seed
+        self.trace = trace
 
 
 def explore(scenario: Scenario, *, seeds: Iterable[int], faults: Faults = ROUGH) -> None:
     """Run `scenario` once per seed, each in a new world.
 
     Raises:
-        SimulationFailed: with the seed, the end of the trace, and how to run it again. Any other exception of
-            the scenario goes through, with these in a note.
+        SimulationFailed: with the seed, the end of the trace, and how to run it again: a command for a function
+            of a module, else a call of `replay`. Any other exception of the scenario goes through, with these in
+            a note.
     """
     for seed in seeds:
         replay(scenario, seed, faults=faults)
@@ -43,14 +46,19 @@ def explore(scenario: Scenario, *, seeds: Iterable[int], faults: Faults = ROUGH)
 def replay(scenario: Scenario, seed: int, *, faults: Faults = ROUGH) -> Simulator:
     """Run `scenario` with one seed and return its world, for its trace."""
     simulator = Simulator(seed, faults=faults)
+    _play(scenario, simulator)
+    return simulator
+
+
+def _play(scenario: Scenario, simulator: Simulator) -> None:
     try:
         scenario(simulator)
     except AssertionError as error:
-        raise SimulationFailed(f"{error}\n\n{_report(scenario, simulator)}", seed=seed) from error
+        message = f"{error}\n\n{_report(scenario, simulator)}"
+        raise SimulationFailed(message, seed=simulator.seed, trace=simulator.trace) from error
     except Exception as error:
         error.add_note(_report(scenario, simulator))
         raise
-    return simulator
 
 
 def _report(scenario: Scenario, simulator: Simulator) -> str:
@@ -60,15 +68,26 @@ def _report(scenario: Scenario, simulator: Simulator) -> str:
 
 
 def _again(scenario: Scenario, simulator: Simulator) -> str:
-    code = getattr(scenario, "__code__", None)
-    if code is None or simulator.faults != ROUGH:
-        # No file and name to give to the command line, or other faults than it knows.
-        name = getattr(scenario, "__qualname__", repr(scenario))
-        return f"replay({name}, {simulator.seed}, faults={simulator.faults!r})"
-    place = Path(code.co_filename)
+    target = _target(scenario)
+    if target is not None and simulator.faults == ROUGH:
+        return f"python -m holdfast.testing.explore {shlex.quote(target)} --seed {simulator.seed}"
+    # The command line does not find it, or does not know these faults.
+    name = getattr(scenario, "__qualname__", repr(scenario))
+    faults = "" if simulator.faults == ROUGH else f", faults={simulator.faults!r}"
+    return f"replay({name}, {simulator.seed}{faults})"
+
+
+def _target(scenario: Scenario) -> str | None:
+    """Return what the command line calls `scenario`: None for closures, methods and whatever else is in no module."""
+    module = sys.modules.get(getattr(scenario, "__module__", ""))
+    name = getattr(scenario, "__name__", "")
+    file = getattr(module, "__file__", None) or ""
+    if not file.endswith(".py") or getattr(module, name, None) is not scenario:
+        return None
+    place = Path(file)
     if place.is_relative_to(Path.cwd()):
         place = place.relative_to(Path.cwd())
-    return f"python -m holdfast.testing.explore {place}:{scenario.__name__} --seed {simulator.seed}"
+    return f"{place}:{name}"
 
 
 def _load(target: str) -> Scenario:
@@ -86,6 +105,14 @@ def _load(target: str) -> Scenario:
     return scenario
 
 
+def _show(scenario: Scenario, seed: int) -> None:
+    simulator = Simulator(seed, faults=ROUGH)
+    try:
+        _play(scenario, simulator)
+    finally:  # a run that fails is the one to look at
+        print("\n".join(simulator.trace))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one seed and print its trace, or look through a range of seeds."""
     parser = argparse.ArgumentParser(prog="python -m holdfast.testing.explore", description=main.__doc__)
@@ -97,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     scenario = _load(options.scenario)
     try:
         if options.seed is not None:
-            print("\n".join(replay(scenario, options.seed).trace))
+            _show(scenario, options.seed)
         else:
             explore(scenario, seeds=range(options.first, options.first + options.seeds))
     except SimulationFailed as failure:
