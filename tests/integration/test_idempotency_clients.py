@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ import sqlalchemy.orm
 from holdfast import backends
 from holdfast.backends import migrations
 from holdfast.errors import ConfigurationError, KeyInProgress
-from holdfast.idempotency import idempotent_execute
+from holdfast.idempotency import _execution, idempotent_execute
 
 INSERT = "insert into effect (name) values ('paid')"
 
@@ -43,6 +44,11 @@ def effects(url: str) -> int:
     with psycopg.connect(url) as connection:
         (count,) = connection.execute("select count(*) from effect").fetchone()  # type: ignore[misc]
         return int(count)
+
+
+def stored_keys(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        return [key for (key,) in connection.execute("select key from holdfast_idempotency order by key")]
 
 
 # -- Every client: how to open it, how to write with it, how to end its transaction
@@ -167,6 +173,28 @@ async def test_a_session_cannot_hold_a_lease(
             await idempotent_execute(db, "key", "/payments", _paid, **options)
 
 
+@each_client
+async def test_expired_answers_are_removed_by_the_users_transaction(
+    opened: Callable[..., Awaitable[Client]],
+    migrated_url: str,
+    closing: AsyncExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who executes in sessions only keeps no answers for ever, and the session's own work is not touched."""
+    monkeypatch.setattr(_execution, "PRUNE_ONE_IN", 1)
+    with backends.connect(migrated_url) as blocking:
+        for key in ("one", "two"):
+            idempotent_execute(blocking, key, "/payments", lambda: "old", ttl=0.001)
+    db, write, commit, _ = await opened(migrated_url, closing)
+    await write()
+    await asyncio.sleep(0.01)
+    assert await idempotent_execute(db, "key", "/payments", _paid) == "paid"
+    await write()
+    await commit()
+    assert stored_keys(migrated_url) == ["key"]
+    assert effects(migrated_url) == 2
+
+
 async def _paid() -> str:
     return "paid"
 
@@ -237,6 +265,22 @@ def test_a_connection_of_sqlite3(tmp_path: Path, *, begun: bool) -> None:
         assert connection.in_transaction == begun
         connection.commit()
     assert connection.execute("select count(*) from effect").fetchone() == (1,)
+    connection.close()
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["in a transaction", "idle"])
+def test_expired_answers_are_removed_on_a_connection_of_sqlite3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, begun: bool
+) -> None:
+    monkeypatch.setattr(_execution, "PRUNE_ONE_IN", 1)
+    connection = sqlite3.connect(tmp_path / "db")
+    for key, ttl in (("one", 0.001), ("two", 0.001), ("three", 60.0)):
+        if begun:
+            connection.execute("begin immediate")
+        assert idempotent_execute(connection, key, "/payments", lambda: "paid", ttl=ttl) == "paid"
+        connection.commit()
+        time.sleep(0.01)
+    assert connection.execute("select key from holdfast_idempotency").fetchall() == [("three",)]
     connection.close()
 
 

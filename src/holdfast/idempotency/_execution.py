@@ -39,9 +39,10 @@ LONGEST_RETRY_AFTER = 1.0
 RENEWALS_PER_LEASE = 3
 # Whoever waited for this share of a request's deadline has waited for all of it: timers are not exact.
 MOST_OF_DEADLINE = 0.9
-# One execution in so many also removes expired records, where the store keeps them.
-PRUNE_ONE_IN = 256
-PRUNE_LIMIT = 512
+# One execution in so many also removes expired records, where the store keeps them: twice as many as were added since,
+# and few enough to be quick.
+PRUNE_ONE_IN = 64
+PRUNE_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,6 @@ class Execution(Generic[T]):
     commit: Callable[[Any, T], Any] | None
     wait: float
     max_result_bytes: int
-    prunes: bool
 
     def in_one_transaction(self) -> Steps[T]:
         """Claim, process and store, all or nothing."""
@@ -224,11 +224,15 @@ class Execution(Generic[T]):
 
     def _done(self) -> Steps[None]:
         self.tell(KeyStored)
-        if self.prunes and self.driver.random.random() * PRUNE_ONE_IN < 1:
-            prune = self.store.prune(PRUNE_LIMIT)
-            if prune is not None:
-                with contextlib.suppress(HoldfastError):
-                    yield from prune
+        if self.driver.random.random() * PRUNE_ONE_IN < 1:
+            # The answer is stored, and within an open transaction of the user's Atomic is a savepoint: both stand,
+            # whatever goes wrong here.
+            with contextlib.suppress(Exception):
+                yield from Atomic(self._pruning) if self.store.transactional else self._pruning()
+
+    def _pruning(self) -> Steps[None]:
+        if (prune := self.store.prune(PRUNE_LIMIT)) is not None:
+            yield from prune
 
     # Answers --------------------------------------------------------------------------------------
 

@@ -63,8 +63,6 @@ class SqlStore:
             "owner": claim.owner,
             "lease": claim.lease,
             "ttl": claim.ttl,
-            # The first 63 bits of the identity; only PostgreSQL's statement uses it.
-            "lock": int(claim.identity[:16], 16) >> 1,
         }
 
 

@@ -149,7 +149,6 @@ def idempotent_execute(
         commit=commit,
         wait=checks.between("wait", wait, 0, threading.TIMEOUT_MAX),
         max_result_bytes=checks.at_least("max_result_bytes", max_result_bytes, 1),
-        prunes=not _is_one_connection(backend),
     )
     return backend.run(execution.under_lease() if leased else execution.in_one_transaction())
 
@@ -161,8 +160,8 @@ def prune(db: SyncClient, *, limit: int = ...) -> int: ...
 def prune(db: Any, *, limit: int = DEFAULT_PRUNE_LIMIT) -> Any:
     """Remove up to `limit` expired answers, and return how many; await it when `db` is an asyncio client.
 
-    Executions do this by themselves now and then, so it is only needed to give space back early. Redis and memory
-    forget by themselves: 0.
+    Executions do this by themselves now and then, so it is only needed to give space back early, or where they all are
+    part of serializable transactions of yours, which remove nothing. Redis and memory forget by themselves: 0.
     """
     backend: Any = adopt(db)
     return backend.run(_pruning(carrier(__package__, backend), checks.at_least("limit", limit, 1)))

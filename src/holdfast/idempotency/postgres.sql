@@ -15,7 +15,7 @@ select
     :identity, :scope, :endpoint, :key, :fingerprint, :owner, 1,
     clock_timestamp() + make_interval(secs => :lease::float8),
     clock_timestamp() + make_interval(secs => :ttl::float8)
-where pg_try_advisory_xact_lock(:lock::bigint)
+where pg_try_advisory_xact_lock((('x' || left(:identity, 16))::bit(64) >> 1)::bigint)
 on conflict (identity) do update set
     fingerprint = case
         when excluded.fingerprint = '' and existing.expires_at > clock_timestamp() then existing.fingerprint
@@ -67,11 +67,29 @@ where identity = :identity and owner = :owner and result is null
 returning 1;
 
 -- name: prune
+-- It may be part of a transaction of the user's, which must not come to harm and may stay open. So it waits for no row,
+-- and holds the advisory lock of each key that it removes: who claims that key is told at once, as by an execution, and
+-- cannot wait for it in a circle. In a serializable transaction that has written before, which is the user's, it does
+-- nothing, because what it reads there could make that transaction fail.
+--
+-- Arrays and statement_timestamp(), which stands still meanwhile, are what makes it use the indexes.
 delete from holdfast_idempotency where identity = any (array(
     select identity from holdfast_idempotency
-    where expires_at <= clock_timestamp() and (result is not null or lease_ends <= clock_timestamp())
-    order by expires_at
-    limit :limit::bigint
+    where
+        (current_setting('transaction_isolation') <> 'serializable' or pg_current_xact_id_if_assigned() is null)
+        and expires_at <= statement_timestamp()
+        and (result is not null or lease_ends <= statement_timestamp())
+        and identity = any (array(
+            select identity from (
+                select identity from holdfast_idempotency
+                where
+                    expires_at <= statement_timestamp()
+                    and (result is not null or lease_ends <= statement_timestamp())
+                order by expires_at
+                limit :limit::bigint
+            ) as expired
+            where pg_try_advisory_xact_lock((('x' || left(identity, 16))::bit(64) >> 1)::bigint)
+        ))
     for update skip locked
 ))
 returning 1;

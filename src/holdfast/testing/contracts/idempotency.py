@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +58,14 @@ class Counted:
         if self.error is not None:
             raise self.error
         return {"run": self.runs} if self.answer is None else self.answer
+
+
+class LowestDice(random.Random):
+    """With these, everything happens that happens now and then."""
+
+    def random(self) -> float:
+        """Return the lowest number there is."""
+        return 0.0
 
 
 async def _execute(backend: Backend[Any], key: str | None, counted: Counted, **options: Any) -> Any:
@@ -398,6 +407,16 @@ class TransactionalIdempotencyContract:
             await self._within_transaction(backend, error)
         assert await self._effects(backend) == ["a"]
         assert await self._insert(backend, "joined", "b") == "a"
+
+    async def test_an_open_transaction_removes_expired_answers(self, backend: Any) -> None:
+        """Where executions are always part of a transaction, nobody else would; and it commits what it has written."""
+        await self._table(backend)
+        await _execute(backend, "goes", Counted("goes"), ttl=SHORT)
+        await asyncio.sleep(SHORT * 1.5)
+        backend.random = LowestDice()
+        await self._within_transaction(backend, None)
+        assert await _pruned(backend) == 0
+        assert await self._effects(backend) == ["a"]
 
     async def test_an_open_transaction_cannot_hold_a_lease(self, backend: Any) -> None:
         """A claim that nobody else can see would be none."""
