@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holdfast.errors import HoldfastError
     from holdfast.events import Consumer, Event, EventStore, Outbox, Relay
     from holdfast.idempotency import idempotency_key, idempotent_execute
-    from holdfast.locks import FenceGuard, Lease, Lock, RedisLock
+    from holdfast.locks import FenceGuard, Lease, Lock, RedisLock, locked
     from holdfast.ratelimit import Decision, TokenBucketLimiter
     from holdfast.resilience.bulkhead import bulkhead
     from holdfast.resilience.circuit_breaker import circuit_breaker
@@ -47,6 +47,7 @@ __all__ = [
     "connect_async",
     "idempotency_key",
     "idempotent_execute",
+    "locked",
     "retry",
     "timeout",
 ]
@@ -57,7 +58,7 @@ _ROOMS = {
     "errors": ("HoldfastError",),
     "events": ("Consumer", "Event", "EventStore", "Outbox", "Relay"),
     "idempotency": ("idempotency_key", "idempotent_execute"),
-    "locks": ("FenceGuard", "Lease", "Lock", "RedisLock"),
+    "locks": ("FenceGuard", "Lease", "Lock", "RedisLock", "locked"),
     "ratelimit": ("Decision", "TokenBucketLimiter"),
     "resilience": ("bulkhead", "circuit_breaker", "retry", "timeout"),
 }

@@ -37,6 +37,7 @@ class SyncBlock:
 
     def __init__(self, lease: Lease[Sync], driver: Any, *, heartbeat: bool) -> None:
         self.lease = lease
+        self.entered: float = driver.clock.monotonic()
         self._driver = driver
         self._stop = driver.background(lease.heartbeat(_nothing)) if heartbeat else _nothing
 
@@ -56,6 +57,7 @@ class AsyncBlock:
 
     def __init__(self, lease: Lease[Async], driver: Any, *, heartbeat: bool) -> None:
         self.lease = lease
+        self.entered: float = driver.clock.monotonic()
         self._driver = driver
         self._interrupted = False
         self._task = asyncio.current_task()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, Unpack, overload
 
@@ -18,6 +19,7 @@ from holdfast.backends import AsyncClient, SyncClient, adopt, carrier
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import BackendUnavailable, ConfigurationError, LockNotAcquired, OutcomeUnknown
 from holdfast.locks._block import AsyncBlock, SyncBlock
+from holdfast.locks.advice import BlockRanLong, suggest_ttl
 from holdfast.locks.holder import Holder, LeaseEnded, usual_label
 from holdfast.locks.lease import Lease, LockStore, giving_back, legal_ttl
 from holdfast.operations import Async, C, Pattern, Request, Sleep, Steps, Sync, Within, operation
@@ -32,6 +34,7 @@ LONGEST_POLL = 0.25
 MOST_OF_DEADLINE = 0.9
 # A store has at least so many seconds to answer, however little is left of a caller's timeout.
 LEAST_ANSWER_TIME = 0.2
+KEPT_DURATIONS = 512
 
 
 class LockOptions(TypedDict, total=False):
@@ -100,6 +103,7 @@ class Lock(Pattern[C], Generic[C]):
         # Who is in which block: threads or tasks by their identity. A holder is in two at once when the lease of
         # its outer block was over before it entered the inner one.
         self._blocks: list[tuple[int, Any]] = []
+        self._durations: deque[float] = deque(maxlen=KEPT_DURATIONS)
 
     @operation
     def acquire(self, *, timeout: float | None = None) -> Steps[Lease[C] | None]:
@@ -195,6 +199,16 @@ class Lock(Pattern[C], Generic[C]):
             return None
         return lease
 
+    def suggest_ttl(self, *, factor: float = 2.5) -> float | None:
+        """Return the TTL, in seconds, that fits the last 512 `with` blocks of this object; see `suggest_ttl`."""
+        return suggest_ttl(self._durations, factor=factor)
+
+    def _note_duration(self, block: SyncBlock | AsyncBlock) -> None:
+        seconds = self._driver.clock.monotonic() - block.entered
+        self._durations.append(seconds)
+        if seconds > self.ttl / 2 and signals.subscribers:
+            signals.emit(BlockRanLong(name=self.name, token=block.lease.token, seconds=seconds, ttl=self.ttl))
+
     def _not_acquired(self) -> LockNotAcquired:
         message = f"lock {self.name!r} was held by another for the whole timeout of {self.timeout:g} s"
         return LockNotAcquired(message, key=self.name)
@@ -227,6 +241,7 @@ class Lock(Pattern[C], Generic[C]):
         trace: TracebackType | None,
     ) -> None:
         block: SyncBlock = self._left_by(threading.get_ident())
+        self._note_duration(block)
         block.leave(error)
 
     async def __aenter__(self: Lock[Async]) -> Lease[Async]:
@@ -246,6 +261,7 @@ class Lock(Pattern[C], Generic[C]):
         trace: TracebackType | None,
     ) -> None:
         block: AsyncBlock = self._left_by(id(asyncio.current_task()))
+        self._note_duration(block)
         await block.leave(error)
 
     def __repr__(self) -> str:
