@@ -58,7 +58,13 @@ _ROOMS = {
     "errors": ("HoldfastError",),
     "events": ("Consumer", "Event", "EventStore", "Outbox", "Relay"),
     "idempotency": ("idempotency_key", "idempotent_execute"),
-    "locks": ("FenceGuard", "Lease", "Lock", "RedisLock", "locked"),
+    "locks": (
+        "FenceGuard",
+        "Lease",
+        "Lock",
+        "RedisLock",
+        "locked",
+    ),
     "ratelimit": ("Decision", "TokenBucketLimiter"),
     "resilience": ("bulkhead", "circuit_breaker", "retry", "timeout"),
 }

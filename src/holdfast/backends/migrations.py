@@ -96,7 +96,7 @@ def parts(folder: Path, dialect: str) -> tuple[Part, ...]:
 
 def pattern_folders(root: Path = PACKAGE) -> list[Path]:
     """List the pattern folders below `root` (holdfast's own) that have tables."""
-    return sorted({file.parent for file in root.glob("*/schema.*.sql")})
+    return sorted({file.parent for file in root.rglob("schema.*.sql")})
 
 
 @overload

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from holdfast.backends import AsyncBackend, Backend
-from holdfast.errors import ConfigurationError, LockLost, LockNotAcquired
-from holdfast.locks import Lease, Lock
+from holdfast.errors import ConfigurationError, LockLost, LockNotAcquired, StaleToken
+from holdfast.locks import Fence, Lease, Lock
 from holdfast.testing.contracts._either import settle, together
 
 __all__ = ["LockContract"]
@@ -153,6 +153,24 @@ class LockContract:
         assert not lease.held
         assert await settle(successor.extend())
 
+    async def test_a_fence_refuses_stale_tokens(self, backend: Backend[Any]) -> None:
+        """The greatest token counts, the same one may come again, and resources do not touch each other."""
+        fence, other = Fence(backend, "account"), Fence(backend, "{account}")
+        for token in (0, 3, 3, 2**53 - 1, 2**53):
+            await settle(fence.check(token))
+        for token in (3, 2**53 - 1):
+            error = await _refusal(fence, token)
+            assert (error.__dict__["token"], error.__dict__["newest"]) == (token, 2**53)
+        await settle(other.check(1))
+
+    async def test_holders_at_once_leave_the_greatest_token(self, backend: Backend[Any]) -> None:
+        """In whatever order they come, the fence ends at the greatest."""
+        fences = [Fence(backend, "crowded") for _ in range(16)]
+        outcomes = await together(backend, 16, lambda number: fences[number].check(number + 1))
+        assert all(outcome is None or isinstance(outcome, StaleToken) for outcome in outcomes), outcomes
+        assert outcomes[15] is None
+        assert (await _refusal(Fence(backend, "crowded"), 15)).__dict__["newest"] == 16
+
     async def test_a_busy_lock_raises_where_no_value_can_be_returned(self, backend: Backend[Any]) -> None:
         """`with` on a lock that stays taken raises `LockNotAcquired`, naming the lock."""
         await settle(Lock(backend, "busy", ttl=LONG).acquire(timeout=0))
@@ -210,3 +228,11 @@ async def _error_of_block(backend: Backend[Any], lock: Any, seconds: float = 0) 
     except (LockLost, LockNotAcquired) as error:
         return error
     return None
+
+
+async def _refusal(fence: Fence[Any], token: int) -> StaleToken:
+    try:
+        await settle(fence.check(token))
+    except StaleToken as error:
+        return error
+    raise AssertionError(f"the stale token {token} was accepted")
