@@ -68,6 +68,21 @@ async def test_cancelled_requests_keep_their_places(users: Any) -> None:
     assert pool_of(users) == (1, 0), "given back, although the last may have been cancelled"
 
 
+async def test_a_connection_on_its_way_back_is_not_asked_on(users: Any) -> None:
+    """The last reply comes when its task is cancelled, and the next task asks before the connection is in the pool."""
+    backend = adopt(users)
+    await backend.eval(echo("warm"))
+    for turns in range(12):
+        cancelled = asyncio.create_task(backend.eval(echo("cancelled")))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert (await backend.within(2.0).eval(echo("next")))[0] == b"next"
+    await asyncio.sleep(0.05)
+    assert pool_of(users) == (1, 0)
+
+
 async def test_deadlines_are_each_requests_own(redis_url: str) -> None:
     """Behind a busy script the impatient give up, and the patient are answered on the same connection."""
     backend: Any = connect("async", redis_url)

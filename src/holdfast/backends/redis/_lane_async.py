@@ -195,21 +195,31 @@ class Lane:
             raise NotSent from failed
 
     async def _leave(self, wire: Wire) -> None:
-        """Give the connection back to the user's pool: nothing is under way on it."""
+        """Give the connection back to the user's pool: nothing is in flight on it."""
+        if self._let_go(wire):
+            await self._give_wire(wire)
+
+    def _left(self, wire: Wire) -> None:
+        # Its last request was answered, or broken off, with nobody waiting for it.
+        if self._let_go(wire):
+            task = asyncio.ensure_future(self._give_wire(wire))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    def _let_go(self, wire: Wire) -> bool:
+        """See to it that nobody asks on it any more; whether it is ours to give back."""
         if self._wire is wire:
             self._wire = None
+        first, wire.given_back = not wire.given_back, True
+        return first
+
+    async def _give_wire(self, wire: Wire) -> None:
         wire.hand_back()
         if not wire.usable:
             await drop(wire.link)
         await self._give(wire.link)
         if self._wire_line:
             self._wire_line.wake()
-
-    def _left(self, wire: Wire) -> None:
-        # Its last request was answered, or broken off, with nobody waiting for it.
-        task = asyncio.ensure_future(self._leave(wire))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
 
     # -- Connections of one request ------------------------------------------------------------------------------
 

@@ -73,6 +73,8 @@ class Wire(asyncio.Protocol):
         """Whether further requests may be sent on it."""
         self.waiting = 0
         """How many callers wait for something on it."""
+        self.given_back = False
+        """Whether it is on its way back into the pool; set by its lane."""
         self._left = left
         self._reader = link._parser._reader
         self._nothing = _nothing_yet(link._parser)
