@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from holdfast.backends.sql import Query, Row, Statement
 from holdfast.locks.holder import Holder, holder
+from holdfast.locks.lease import Grant
 
 __all__ = ["SqlLocks"]
 
@@ -20,9 +21,13 @@ class SqlLocks:
     def __init__(self, statements: Mapping[str, Statement]) -> None:
         self._sql = statements
 
-    def acquire(self, name: str, owner: str, ttl: float) -> Query[int | None]:
-        """Take the lock for `ttl` seconds: the fencing token, or None while another owner's lease lives."""
-        return Query(self._sql["acquire"], {"name": name, "owner": owner, "ttl": ttl}, _token)
+    def acquire(self, name: str, owner: str, ttl: float) -> Query[Grant]:
+        """Take the lock for `ttl` seconds, unless another owner's lease lives."""
+        return Query(self._sql["acquire"], {"name": name, "owner": owner, "ttl": ttl}, _grant)
+
+    def watch(self, name: str) -> None:
+        """Return None: who waits looks again."""
+        del name
 
     def extend(self, name: str, owner: str, ttl: float) -> Query[bool]:
         """Let the lease of `owner` live for `ttl` seconds from now; False if it has none any more."""
@@ -45,8 +50,8 @@ class SqlLocks:
         return Query(self._sql["prune"], {})
 
 
-def _token(rows: Sequence[Row]) -> int | None:
-    return rows[0][0] if rows else None
+def _grant(rows: Sequence[Row]) -> Grant:
+    return Grant(rows[0][0] if rows else None)
 
 
 def _holder(rows: Sequence[Row]) -> Holder | None:

@@ -3,13 +3,13 @@
 -- KEYS  1 the lease: "<token> <owner>"   2 the last token of this name
 -- ARGV  1 owner   2 TTL of the lease in ms   3 TTL of the last token in ms
 -- Returns the fencing token as a string (a reply cannot hold whole numbers above 2^53 exactly as a
--- number), or nil while another owner's lease lives.
+-- number), or as a number the rest of another owner's lease in ms.
 
 local lease = redis.call('GET', KEYS[1])
 if lease then
   local token, owner = string.match(lease, '^(%d+) (.*)$')
   if owner ~= ARGV[1] then
-    return false
+    return redis.call('PTTL', KEYS[1])
   end
   -- The first answer was lost: the same owner asks again and must not get another token.
   redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -7,14 +7,14 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
 from holdfast import checks, signals
 from holdfast.errors import HoldfastError, LockLost
 from holdfast.locks.holder import Holder
 from holdfast.operations import C, Pattern, Request, Sleep, Steps, Within, operation
 
-__all__ = ["Lease", "LeaseLost", "LockStore", "RenewalFailed", "giving_back", "legal_ttl"]
+__all__ = ["Grant", "Lease", "LeaseLost", "LockStore", "RenewalFailed", "giving_back", "legal_ttl"]
 
 # A renewal is due after a third of the TTL: two of them may fail before the lease is over.
 RENEWALS_PER_TTL = 3
@@ -34,11 +34,22 @@ def legal_ttl(ttl: float) -> float:
     return checks.between("ttl", checks.positive("ttl", ttl), SHORTEST_TTL, LONGEST_TTL)
 
 
+class Grant(NamedTuple):
+    """The answer to an ask: a fencing token, or how many seconds the present lease has left, if that is known."""
+
+    token: int | None
+    rest: float = math.inf
+
+
 class LockStore(Protocol):
     """What a carrier of locks provides, as functions that return requests."""
 
-    def acquire(self, name: str, owner: str, ttl: float) -> Request[int | None]:
-        """Grant the lock and return its fencing token, or None."""
+    def acquire(self, name: str, owner: str, ttl: float) -> Request[Grant]:
+        """Grant the lock unless another owner's lease lives."""
+        ...
+
+    def watch(self, name: str) -> Request[Any] | None:
+        """Stand in line for notices that the lock is free; None where the store tells nobody."""
         ...
 
     def extend(self, name: str, owner: str, ttl: float) -> Request[bool]:

@@ -22,14 +22,15 @@ from holdfast.locks._block import AsyncBlock, SyncBlock
 from holdfast.locks.advice import BlockRanLong, suggest_ttl
 from holdfast.locks.holder import Holder, LeaseEnded, usual_label
 from holdfast.locks.lease import Lease, LockStore, giving_back, legal_ttl
-from holdfast.operations import Async, C, Pattern, Request, Sleep, Steps, Sync, Within, operation
+from holdfast.locks.waiting import Notified, Polling
+from holdfast.operations import Async, C, Pattern, Request, Steps, Sync, Within, operation
 
 __all__ = ["Lock", "RedisLock"]
 
 DEFAULT_TTL = 30.0
 DEFAULT_TIMEOUT = 10.0
-FIRST_POLL = 0.005
-LONGEST_POLL = 0.25
+# Who waits for a lease to end looks so many seconds late at most.
+LATE_BY = 0.02
 # Whoever waited for this share of a request's deadline has waited for all of it: timers are not exact.
 MOST_OF_DEADLINE = 0.9
 # A store has at least so many seconds to answer, however little is left of a caller's timeout.
@@ -154,25 +155,41 @@ class Lock(Pattern[C], Generic[C]):
         # 128 bits from the driver's dice: the system's own, or the simulator's, which repeat with the seed.
         owner = f"{self._driver.random.getrandbits(128):032x} {self._own_label()}"
         deadline = clock.monotonic() + timeout
-        poll = FIRST_POLL
-        left = timeout
-        while (lease := (yield from self._asking(owner, max(left, LEAST_ANSWER_TIME)))) is None:
-            left = deadline - clock.monotonic()
-            if left <= 0:
-                return None
-            yield Sleep(min(left, poll * self._driver.random.uniform(0.5, 1.0)))
-            poll = min(poll * 2, LONGEST_POLL)
-            left = deadline - clock.monotonic()
+        lease, rest = yield from self._asking(owner, max(timeout, LEAST_ANSWER_TIME))
+        if lease is None and timeout > 0:
+            return (yield from self._waiting(owner, deadline, rest))
         return lease
 
-    def _asking(self, owner: str, within: float) -> Steps[Lease[C] | None]:
+    def _waiting(self, owner: str, deadline: float, rest: float) -> Steps[Lease[C] | None]:
+        clock, dice = self._driver.clock, self._driver.random
+        watch = yield from self._watching(deadline - clock.monotonic())
+        try:
+            while (left := deadline - clock.monotonic()) > 0:
+                # A lease that ends by itself is told to nobody. The jitter keeps waiters apart.
+                yield from watch.next(min(left, rest + dice.uniform(0.0, LATE_BY)))
+                left = max(deadline - clock.monotonic(), LEAST_ANSWER_TIME)
+                lease, rest = yield from self._asking(owner, left)
+                if lease is not None:
+                    return lease
+            return None
+        finally:
+            watch.close()
+
+    def _watching(self, left: float) -> Steps[Any]:
+        if (request := self._store.watch(self.name)) is not None:
+            watch = yield from Within(request, max(left, LEAST_ANSWER_TIME))
+            if watch is not None:
+                return Notified(watch, self._driver.random)
+        return Polling(self._driver.random)
+
+    def _asking(self, owner: str, within: float) -> Steps[tuple[Lease[C] | None, float]]:
         ask = self._store.acquire(self.name, owner, self.ttl)
         most = self._driver.timeout
         if within < most:
             ask, most = Within(ask, within), within
         asked = self._driver.clock.monotonic()
         try:
-            token = yield from ask
+            token, rest = yield from ask
         except (BackendUnavailable, GeneratorExit):
             raise  # certainly not granted, or nobody left to carry out a release
         except BaseException as error:
@@ -183,7 +200,7 @@ class Lock(Pattern[C], Generic[C]):
                 yield from giving_back(self._store, self.name, owner)
             raise
         if token is None:
-            return None
+            return None, rest
         lease: Lease[C] = Lease(
             self._driver,
             self._store,
@@ -196,8 +213,8 @@ class Lock(Pattern[C], Generic[C]):
         if not lease.held:
             # The answer took longer than the lease lives: that is no grant.
             yield from giving_back(self._store, self.name, owner)
-            return None
-        return lease
+            return None, 0.0
+        return lease, rest
 
     def suggest_ttl(self, *, factor: float = 2.5) -> float | None:
         """Return the TTL, in seconds, that fits the last 512 `with` blocks of this object; see `suggest_ttl`."""

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from holdfast.backends.memory import Call, State
 from holdfast.locks.holder import Holder, holder
+from holdfast.locks.lease import Grant
 
-__all__ = ["acquire", "extend", "force_release", "peek", "prune", "release"]
+__all__ = ["acquire", "extend", "force_release", "peek", "prune", "release", "watch"]
 
 
 class _Held(NamedTuple):
@@ -17,8 +18,8 @@ class _Held(NamedTuple):
     ends: float
 
 
-def acquire(name: str, owner: str, ttl: float) -> Call[int | None]:
-    """Take the lock for `ttl` seconds: the fencing token, or None while another owner's lease lives.
+def acquire(name: str, owner: str, ttl: float) -> Call[Grant]:
+    """Take the lock for `ttl` seconds, unless another owner's lease lives.
 
     An owner that asks again, because the first answer was lost, gets its own token again.
     """
@@ -33,6 +34,11 @@ def extend(name: str, owner: str, ttl: float) -> Call[bool]:
 def release(name: str, owner: str) -> Call[bool]:
     """End the lease of `owner`; False if it has none any more."""
     return Call(_release, name, owner)
+
+
+def watch(name: str) -> None:
+    """Return None: who waits looks again."""
+    del name
 
 
 def peek(name: str) -> Call[Holder | None]:
@@ -50,15 +56,15 @@ def prune() -> Call[None] | None:
     return None
 
 
-def _acquire(state: State, name: str, owner: str, ttl: float) -> int | None:
+def _acquire(state: State, name: str, owner: str, ttl: float) -> Grant:
     leases = state.table("locks")
     held: _Held | None = leases.get(name)
     if held is not None and held.owner != owner:
-        return None
+        return Grant(None, held.ends - state.now)
     if held is None:
         held = _Held(owner, _next_token(state), state.now, state.now)
     _put(state, name, held, ttl)
-    return held.token
+    return Grant(held.token)
 
 
 def _extend(state: State, name: str, owner: str, ttl: float) -> bool:

@@ -4,6 +4,8 @@ A lease is one key that Redis itself ends after the TTL. The last fencing token 
 in the same slot that outlives every lease by a day. A token is the server's time in microseconds, or one
 more than the last if that is greater: so it grows as well after the data was lost, and after a clock that
 was set back by less than a day; and nothing has to be kept for ever.
+
+A release is published, so that who waits need not ask again and again.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import functools
 import math
 from typing import Any
 
-from holdfast.backends.redis import Eval, Script, physical_key
+from holdfast.backends.redis import Eval, Script, Watching, physical_key
 from holdfast.locks.holder import Holder, holder
+from holdfast.locks.lease import Grant
 
-__all__ = ["acquire", "extend", "force_release", "peek", "prune", "release"]
+__all__ = ["acquire", "extend", "force_release", "peek", "prune", "release", "watch"]
 
 _ACQUIRE = Script(__file__, "acquire.lua")
 _EXTEND = Script(__file__, "extend.lua")
@@ -26,9 +29,14 @@ _FORCE_RELEASE = Script(__file__, "force_release.lua")
 _TOKEN_MEMORY_MS = 86_400_000
 
 
-def acquire(name: str, owner: str, ttl: float) -> Eval[int | None]:
-    """Take the lock for `ttl` seconds: the fencing token, or None while another owner's lease lives."""
-    return Eval(_ACQUIRE, _keys(name), (owner, *_lifetimes(ttl)), _token)
+def acquire(name: str, owner: str, ttl: float) -> Eval[Grant]:
+    """Take the lock for `ttl` seconds, unless another owner's lease lives."""
+    return Eval(_ACQUIRE, _keys(name), (owner, *_lifetimes(ttl)), _grant)
+
+
+def watch(name: str) -> Watching:
+    """Stand in line for notices that the lock is free."""
+    return Watching(_channel(name))
 
 
 def extend(name: str, owner: str, ttl: float) -> Eval[bool]:
@@ -38,7 +46,7 @@ def extend(name: str, owner: str, ttl: float) -> Eval[bool]:
 
 def release(name: str, owner: str) -> Eval[bool]:
     """End the lease of `owner`; False if it has none any more."""
-    return Eval(_RELEASE, _keys(name)[:1], (owner,), bool)
+    return Eval(_RELEASE, _keys(name)[:1], (owner, _channel(name)), bool)
 
 
 def peek(name: str) -> Eval[Holder | None]:
@@ -48,7 +56,7 @@ def peek(name: str) -> Eval[Holder | None]:
 
 def force_release(name: str) -> Eval[Holder | None]:
     """End whatever lease there is, and tell whose it was."""
-    return Eval(_FORCE_RELEASE, _keys(name)[:1], (), _holder)
+    return Eval(_FORCE_RELEASE, _keys(name)[:1], (_channel(name),), _holder)
 
 
 def prune() -> None:
@@ -66,8 +74,12 @@ def _lifetimes(ttl: float) -> tuple[int, int]:
     return ttl_ms, ttl_ms + _TOKEN_MEMORY_MS
 
 
-def _token(reply: bytes | None) -> int | None:
-    return None if reply is None else int(reply)
+def _channel(name: str) -> str:
+    return physical_key("lock", name, suffix=":free")
+
+
+def _grant(reply: bytes | int) -> Grant:
+    return Grant(int(reply)) if isinstance(reply, bytes) else Grant(None, reply / 1000)
 
 
 def _holder(reply: list[Any] | None) -> Holder | None:

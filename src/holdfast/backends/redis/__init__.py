@@ -17,7 +17,7 @@ Importing this imports neither redis-py nor valkey-py.
 from holdfast.backends.redis.aio import RedisAsync
 from holdfast.backends.redis.keys import physical_key
 from holdfast.backends.redis.opening import adopt, open_async, open_sync
-from holdfast.backends.redis.request import Argument, Command, Eval, RedisDriver, Script
+from holdfast.backends.redis.request import Argument, Command, Eval, RedisDriver, Script, Watched, Watching
 from holdfast.backends.redis.sync import RedisSync
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "RedisDriver",
     "RedisSync",
     "Script",
+    "Watched",
+    "Watching",
     "adopt",
     "open_async",
     "open_sync",

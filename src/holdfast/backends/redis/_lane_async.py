@@ -25,6 +25,7 @@ from holdfast.backends.redis._cluster import ASKING
 from holdfast.backends.redis._line_async import Line
 from holdfast.backends.redis._link_async import connect, drop, ready, send
 from holdfast.backends.redis._metrics import count_taken
+from holdfast.backends.redis._notices_async import Notices, Watch
 from holdfast.backends.redis._wire_async import LAST_WORD, Wire, answered, can_coalesce
 from holdfast.backends.redis.outcome import NotSent, must_reconnect
 
@@ -48,6 +49,7 @@ class Lane:
         "_coalesce",
         "_leaving",
         "_loop",
+        "_notices",
         "_opening",
         "_pool_line",
         "_wire",
@@ -78,6 +80,7 @@ class Lane:
         self._opening: asyncio.Future[Exception | None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
         self._pool_line, self._wire_line = Line(_FULL_POOL_PAUSE), Line(_FULL_POOL_PAUSE)
+        self._notices: Notices | None = None
 
     async def exchange(
         self,
@@ -127,6 +130,13 @@ class Lane:
                 elif self._wire_line:
                     self._wire_line.wake()
         return await self._alone(packed, deadline, finish=finish, skip=asking)
+
+    async def watch(self, channel: str, deadline: float) -> Watch:
+        """Stand in line for notices on `channel`."""
+        await self._settle_in_loop()
+        if self._notices is None:
+            self._notices = Notices(self._take, self._give)
+        return await self._notices.watch(channel, deadline)
 
     # -- The shared connection -----------------------------------------------------------------------------------
 

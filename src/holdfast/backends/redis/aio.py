@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from holdfast.backends._backend import DEFAULT_TIMEOUT, AsyncBackend
 from holdfast.backends.redis.outcome import answer, error_code, failure
-from holdfast.backends.redis.request import Command, Eval, RedisRequest
+from holdfast.backends.redis.request import Command, Eval, RedisRequest, Watched
 from holdfast.clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["AsyncRoute", "RedisAsync"]
@@ -59,6 +59,7 @@ class RedisAsync(AsyncBackend):
     ) -> None:
         super().__init__(place, timeout=timeout, clock=clock, random=random)
         self._exchange = route.exchange
+        self._watch = getattr(route, "watch", None)
         self._close = close
         self._secrets = secrets
 
@@ -74,6 +75,16 @@ class RedisAsync(AsyncBackend):
         """Carry out the request's command."""
         deadline = asyncio.get_running_loop().time() + self.timeout + request.wait
         return answer(self.place, request, await self._ask(request, request.packed(), deadline))
+
+    async def watch(self, channel: str) -> Watched | None:
+        """Stand in line for notices on `channel`; None where there are none, and who waits must look."""
+        if self._watch is None:
+            return None
+        try:
+            watch: Watched = await self._watch(channel, asyncio.get_running_loop().time() + self.timeout)
+        except Exception:  # noqa: BLE001 - the store itself will tell when it is asked
+            return None
+        return watch
 
     async def _ask(self, request: RedisRequest[Any], packed: bytes, deadline: float) -> Any:
         # What only reads leaves nothing behind, and what waits on purpose is not worth waiting for, and would

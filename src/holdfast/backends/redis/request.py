@@ -24,7 +24,18 @@ from typing import Any, Protocol, TypeVar, cast
 
 from holdfast.operations import Request
 
-__all__ = ["Argument", "Command", "Eval", "RedisDriver", "RedisRequest", "Script"]
+__all__ = [
+    "Argument",
+    "Command",
+    "Eval",
+    "Next",
+    "RedisDriver",
+    "RedisRequest",
+    "Script",
+    "Watched",
+    "Watching",
+    "pack",
+]
 
 T = TypeVar("T")
 Argument = str | bytes | int | float
@@ -39,6 +50,11 @@ def _packer() -> Callable[[tuple[Argument, ...]], bytes]:
         return _pack
     packer: Any = pack_command  # whose stubs forget that it returns bytes
     return packer  # type: ignore[no-any-return]
+
+
+def pack(parts: tuple[Argument, ...]) -> bytes:
+    """Return a command as it goes over the wire."""
+    return _packer()(parts)
 
 
 def _pack(parts: tuple[Argument, ...]) -> bytes:
@@ -229,6 +245,56 @@ class Command(RedisRequest[T]):
 
     def __repr__(self) -> str:
         return f"Command({self.name})"
+
+
+class Watched(Protocol):
+    """A place in the line of those who wait for notices on a channel."""
+
+    def next(self, seconds: float) -> Request[None]:
+        """Wait for the next notice, or for `seconds`; the first time at once."""
+        ...
+
+    def wait(self, seconds: float) -> Any:
+        """What `next` is carried out by."""
+        ...
+
+    def close(self) -> None:
+        """Leave the line."""
+        ...
+
+
+class Next(Request[None]):
+    """Wait for the next notice of `watch`, or for `seconds`."""
+
+    __slots__ = ("seconds", "watch")
+
+    def __init__(self, watch: Watched, seconds: float) -> None:
+        self.watch: Watched = watch
+        self.seconds: float = seconds
+
+    def carry(self, driver: Any) -> Any:
+        """Wait, as the driver's colour does."""
+        del driver
+        return self.watch.wait(self.seconds)
+
+    def __repr__(self) -> str:
+        return f"Next({self.seconds:g})"
+
+
+class Watching(Request["Watched | None"]):
+    """Stand in line for notices on `channel`: None where the server, or this client, has no notices."""
+
+    __slots__ = ("channel",)
+
+    def __init__(self, channel: str) -> None:
+        self.channel: str = channel
+
+    def carry(self, driver: Any) -> Any:
+        """Have `driver` watch the channel."""
+        return driver.watch(self.channel)
+
+    def __repr__(self) -> str:
+        return f"Watching({self.channel!r})"
 
 
 class RedisDriver(Protocol):

@@ -69,6 +69,10 @@ class RedisSync(SyncBackend):
         deadline = time.monotonic() + self.timeout + request.wait
         return answer(self.place, request, self._ask(request, request.packed(), deadline))
 
+    def watch(self, channel: str) -> None:
+        """Return None: a blocking client has no notices, and who waits must look."""
+        del channel
+
     def _ask(self, request: RedisRequest[Any], packed: bytes, deadline: float) -> Any:
         try:
             return self._exchange(packed, deadline, request.key)
