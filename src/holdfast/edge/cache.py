@@ -200,7 +200,7 @@ class EdgeCache:
                 if flight is None:
                     _tell("miss", request, reason=reason)
                     flight = self._flights.launch(request, variant, scope, reading=True)
-                    await flight.lead(_marking(send, reason, flight.collector))
+                    await flight.lead(receive, _marking(send, reason, flight.collector))
                     return
                 await flight.follow(self._collapse_timeout)
                 result = flight.result

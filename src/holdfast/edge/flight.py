@@ -8,8 +8,13 @@ cannot be.
     application  ......... start ... chunk ... chunk ... end        one call
     followers    follow() ................................ Entry    nobody is stranded
 
-The call is cancelled when the last of them has gone. What the application sends waits in a queue that
-is bounded: by `max_body_bytes` while the response is collected, by one message afterwards.
+The call is cancelled when the last of them has gone. A server does not cancel the leader when its
+client hangs up, it says `http.disconnect` to whoever receives, so the leader listens. Once nobody can
+share the response any more, the call is the leader's own: then the application hears of the disconnect
+itself, as it would without a cache.
+
+What the application sends waits in a queue that is bounded: by `max_body_bytes` while the response is
+collected, by one message afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from holdfast.edge._asgi import Application, Message, Scope, Send
+from holdfast.edge._asgi import Application, Message, Receive, Scope, Send
 from holdfast.edge.collector import Collector
 from holdfast.edge.entry import Entry
 from holdfast.edge.storage import NotStorable
@@ -48,6 +53,10 @@ class Flight:
         self._room = asyncio.Event()
         self._landed = asyncio.Event()
         self._complete = asyncio.Event()
+        # What ends the application's wait in receive(), and what it then hears (ASGI: "if the client
+        # disconnects", and "if receive is called after a response has been sent").
+        self._disconnect = asyncio.Event()
+        self._abandoned = False
         self._returned = False
         self._asked = False
 
@@ -72,24 +81,44 @@ class Flight:
         """Start the call."""
         self.task = asyncio.create_task(self._fly(application, scope), name="holdfast-edge-flight")
 
-    async def lead(self, send: Send) -> None:
-        """Pass the response on to `send` as it comes; raise what the application raises."""
+    async def lead(self, receive: Receive, send: Send) -> None:
+        """Pass the response on to `send` as it comes; raise what the application raises.
+
+        Returns early when `receive` tells that the client is gone and others may still want the response.
+        """
         self._waiters += 1
+        listening = asyncio.create_task(self._listen(receive), name="holdfast-edge-listen")
         try:
-            while not self._returned or self._outbox:
+            while not self._abandoned and (not self._returned or self._outbox):
                 await self._wake.wait()
                 self._wake.clear()
-                while self._outbox:
-                    await send(self._outbox.popleft())
-                self._room.set()
-            if self.error is not None:
+                await self._pass_on(send)
+            if self.error is not None and not self._abandoned:
                 raise self.error
         finally:
+            listening.cancel()
             # An error that was raised here was heard; after a cancellation nobody is left to hear one.
             self._reading = self._returned
             self._outbox.clear()
             self._room.set()
             self._leave()
+
+    async def _pass_on(self, send: Send) -> None:
+        while self._outbox and not self._abandoned:
+            await send(self._outbox.popleft())
+        self._room.set()
+
+    async def _listen(self, receive: Receive) -> None:
+        """Wait for the leader's client to hang up."""
+        try:
+            gone = await _disconnected(receive)
+        except Exception:  # noqa: BLE001 - it would concern an application that asks, and only that
+            return
+        if gone and self.collector.outcome is None:
+            self._abandoned = True
+            self._wake.set()
+        elif gone:
+            self._disconnect.set()
 
     async def follow(self, timeout: float) -> bool:  # noqa: ASYNC109 - cancels the call, not only the wait
         """Wait until the response is stored or cannot be; False when that took over `timeout` seconds."""
@@ -132,7 +161,8 @@ class Flight:
     async def _receive(self) -> Message:
         # A request with content never comes here, and no client's disconnect may end a shared call.
         if self._asked:
-            await asyncio.Event().wait()
+            await self._disconnect.wait()
+            return {"type": "http.disconnect"}
         self._asked = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
@@ -147,7 +177,22 @@ class Flight:
             self._landed.set()
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self._complete.set()
+            self._disconnect.set()
         # Nothing bounds the rest of a body that is not collected, so it comes at the reader's pace.
         if self._reading and self.collector.outcome is not None:
             self._room.clear()
             await self._room.wait()
+
+
+async def _disconnected(receive: Receive) -> bool:
+    """Wait until the client is gone; False when `receive` never tells.
+
+    Content is dropped: this cache gives the application none. What comes after its end can only be the
+    disconnect; a `receive` that answers something else would be asked for ever.
+    """
+    message = await receive()
+    while message["type"] == "http.request" and message.get("more_body"):
+        message = await receive()
+    if message["type"] == "http.request":
+        message = await receive()
+    return bool(message["type"] == "http.disconnect")

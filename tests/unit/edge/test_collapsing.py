@@ -234,6 +234,108 @@ async def test_an_answer_read_before_a_change_is_not_stored_after_it(headers: di
     assert (await ask(cache)).body == b"answer 3"
 
 
+# Clients that hang up: a server tells it over receive() and cancels nothing --------------------------------
+
+
+class Connection:
+    """The receive() of a client without content, which hangs up when the test says so."""
+
+    def __init__(self) -> None:
+        self.hung_up = asyncio.Event()
+        self._messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def __call__(self) -> Any:
+        if self._messages:
+            return self._messages.pop()
+        await self.hung_up.wait()
+        return {"type": "http.disconnect"}
+
+
+def connect(cache: Any, answer: Answer) -> tuple[Connection, asyncio.Task[None]]:
+    connection = Connection()
+    return connection, asyncio.create_task(cache(make_scope(), connection, answer.send))
+
+
+async def test_a_call_ends_when_its_only_client_hangs_up() -> None:
+    origin = gated()
+    cache, _ = caching(origin, ttl=60)
+    connection, request = connect(cache, Answer())
+    await settle()
+    connection.hung_up.set()
+    await request
+    await settle()
+    assert origin.cancelled == 1
+    assert not cache._flights.tasks
+    assert not cache._flights._collecting
+
+
+async def test_a_call_goes_on_for_the_others_when_the_client_that_caused_it_hangs_up() -> None:
+    origin = gated()
+    cache, _ = caching(origin, ttl=60)
+    connection, request = connect(cache, Answer())
+    await settle()
+    follower = start(cache)
+    await settle()
+    connection.hung_up.set()
+    await request
+    origin.gate.set()
+    assert (await follower).body == b"answer 1"
+    assert (len(origin.calls), origin.cancelled) == (1, 0)
+
+
+async def test_an_application_hears_the_hang_up_once_its_answer_is_one_clients_own() -> None:
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"cache-control", b"no-store")]})
+        while not heard or heard[-1] != "http.disconnect":
+            heard.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"said all the same"})
+
+    cache, _ = caching(app)
+    answer = Answer()
+    connection, request = connect(cache, answer)
+    await settle()
+    assert heard == ["http.request"]
+    connection.hung_up.set()
+    await request
+    assert heard == ["http.request", "http.disconnect"]
+    assert answer.body == b"said all the same"  # to a server that drops it, as without the cache
+
+
+async def test_after_its_answer_an_application_hears_that_nothing_more_comes() -> None:
+    heard: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await Origin()(scope, receive, send)
+        heard.extend([(await receive())["type"], (await receive())["type"]])
+
+    cache, _ = caching(app, ttl=60)
+    connection, request = connect(cache, Answer())
+    await request
+    assert heard == ["http.request", "http.disconnect"]
+    assert not connection.hung_up.is_set()
+
+
+async def test_a_receive_that_fails_or_has_content_disturbs_no_answer() -> None:
+    """Of content that no header announced (HTTP/2) the application sees nothing, for the key does not either."""
+    parts = [{"type": "http.request", "body": b"x", "more_body": True}] * 3
+    left = list(parts)
+
+    async def failing_receive() -> Any:
+        if left:
+            return left.pop()
+        raise OSError("connection lost")
+
+    origin = Origin()
+    cache, _ = caching(origin, ttl=60)
+    answer = Answer()
+    await cache(make_scope(), failing_receive, answer.send)
+    assert answer.body == b"answer 1"
+    await settle()
+    assert len(asyncio.all_tasks()) == 1
+
+
 # Streams -----------------------------------------------------------------------------------------------
 
 

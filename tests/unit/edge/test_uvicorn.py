@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -45,10 +46,14 @@ class Shop:
         self.slow = asyncio.Event()
         self.slow.set()
         self.events: list[str] = []
+        self.streams = 0
+        self.all_ended = asyncio.Event()
         self.app = FastAPI(lifespan=self._lifespan)
         self.app.get("/balance")(self.balance)
         self.app.post("/balance")(self.pay)
         self.app.get("/export")(self.export)
+        self.app.get("/ticks")(self.ticks)
+        self.app.get("/wait")(self.wait)
         self.app.get("/down")(self.down)
 
     @contextlib.asynccontextmanager
@@ -77,6 +82,34 @@ class Shop:
                 yield b"x" * 65_536
 
         return StreamingResponse(rows())
+
+    async def ticks(self, kind: str, directive: str) -> StreamingResponse:
+        async def endless() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"data: tick\n\n"
+                    await asyncio.sleep(0.01)
+            finally:
+                self._ended()
+
+        self.streams += 1
+        self.all_ended.clear()
+        return StreamingResponse(endless(), media_type=kind, headers={"cache-control": directive})
+
+    async def wait(self, request: Request) -> dict[str, int]:
+        self.streams += 1
+        self.all_ended.clear()
+        try:
+            while not await request.is_disconnected():  # noqa: ASYNC110 - how Starlette wants it done
+                await asyncio.sleep(0.01)
+        finally:
+            self._ended()
+        return {}
+
+    def _ended(self) -> None:
+        self.streams -= 1
+        if not self.streams:
+            self.all_ended.set()
 
     async def down(self) -> None:
         raise CircuitOpen("circuit 'bank' is open", retry_after=2.2)
@@ -120,12 +153,49 @@ async def test_a_client_that_hangs_up_takes_nothing_from_the_others() -> None:
     shop = Shop()
     shop.slow.clear()
     async with serving(EdgeCache(shop.app, ttl=60)) as client:
+        leaves = asyncio.create_task(client.get("/balance", timeout=0.4))
+        await asyncio.sleep(0.1)
+        stays = asyncio.create_task(client.get("/balance"))
         with pytest.raises(httpx.ReadTimeout):
-            await client.get("/balance", timeout=0.2)
-        other = asyncio.create_task(client.get("/balance"))
+            await leaves
         await asyncio.sleep(0.1)
         shop.slow.set()
-        assert (await other).json() == {"read": 1}
+        assert (await stays).json() == {"read": 1}
+
+
+# The second may be stored as far as its head tells, so nobody knows yet that it has no end.
+@pytest.mark.parametrize(
+    ("kind", "directive"), [("text/event-stream", "no-store"), ("application/x-ndjson", "max-age=60")]
+)
+async def test_a_stream_ends_when_its_client_leaves(kind: str, directive: str) -> None:
+    shop = Shop()
+    async with serving(EdgeCache(shop.app)) as client:
+        for number in range(3):
+            params = {"kind": kind, "directive": directive, "number": number}
+            async with client.stream("GET", "/ticks", params=params) as answer:
+                assert await anext(answer.aiter_bytes()) == b"data: tick\n\n"
+                assert shop.streams == 1
+            await asyncio.wait_for(shop.all_ended.wait(), 5)
+
+
+async def test_a_client_that_leaves_before_the_answer_began_ends_the_call() -> None:
+    shop = Shop()
+    async with serving(EdgeCache(shop.app, ttl=60)) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.get("/wait", timeout=0.2)
+        await asyncio.wait_for(shop.all_ended.wait(), 5)
+
+
+async def test_the_server_stops_at_once_after_the_clients_of_streams_left() -> None:
+    shop = Shop()
+    async with serving(EdgeCache(shop.app)) as client:
+        for number in range(3):
+            params = {"kind": "text/event-stream", "directive": "no-store", "number": number}
+            async with client.stream("GET", "/ticks", params=params) as answer:
+                await anext(answer.aiter_bytes())
+        stopping_since = time.monotonic()
+    assert time.monotonic() - stopping_since < 5
+    assert shop.streams == 0
 
 
 async def test_the_server_waits_for_a_refresh_before_the_application_closes() -> None:
