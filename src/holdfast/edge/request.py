@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
+from urllib.parse import quote
 
 from holdfast.edge._asgi import Scope
 
@@ -17,6 +19,8 @@ Variant: TypeAlias = tuple[bytes | None, ...]
 # judged by the origin (RFC 9110, 13.1.1 and 13.1.4). A transfer coding on a GET announces content, and
 # content that is not part of the key is the classic way to poison a cache.
 _ORIGIN_ONLY = frozenset({b"range", b"if-range", b"if-match", b"if-unmodified-since", b"transfer-encoding"})
+# RFC 3986, 3.2.2 and 3.2.3: a name or address, or an IP literal in brackets, and a port.
+_AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Za-z.:]+\])(?::[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,13 @@ class CacheRequest:
 
 
 def read_request(scope: Scope, key: KeyFunction) -> CacheRequest:
-    """Read an ASGI http scope; `key` returning None means: leave this request alone."""
+    """Read an ASGI http scope; `key` returning None means: leave this request alone.
+
+    `key` is not asked about a request whose host and path do not name one resource.
+    """
     method: str = scope["method"]
     headers = fold(scope["headers"])
-    cache_key = key(scope) or ""
+    cache_key = (key(scope) or "") if _names_one_resource(scope) else ""
     if method not in {"GET", "HEAD"}:
         return CacheRequest(method, cache_key, headers, "method")
     if not cache_key or not _ORIGIN_ONLY.isdisjoint(headers) or _has_content(headers) or _no_store(headers):
@@ -60,6 +67,20 @@ def _no_store(headers: Mapping[bytes, bytes]) -> bool:
     return b"no-store" in headers.get(b"cache-control", b"").lower()
 
 
+def _names_one_resource(scope: Scope) -> bool:
+    """Return whether host and path can be told apart once they are joined.
+
+    Servers hand them on unchecked, and `Host: shop.test/api` with `/balances` would name what another
+    client calls `/api/balances`. So Host must be an authority (RFC 9110, 7.2) and occur once (RFC 9112,
+    3.2), and the target must be a path. HTTP/1.0 needs no Host.
+    """
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1 or (hosts and _AUTHORITY.fullmatch(hosts[0]) is None):
+        return False
+    path = _path(scope)
+    return path.startswith(b"/") and b"?" not in path
+
+
 def default_key(scope: Scope) -> str:
     """Return the target URI: scheme, host, path and query, just as they were sent.
 
@@ -68,9 +89,13 @@ def default_key(scope: Scope) -> str:
     what it makes invalid.
     """
     host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-    path = scope.get("raw_path") or scope["path"].encode()
-    target: bytes = b"%b%b?%b" % (host.lower(), path, scope.get("query_string", b""))
+    target: bytes = b"%b%b?%b" % (host.lower(), _path(scope), scope.get("query_string", b""))
     return f"{scope.get('scheme', 'http')}://{target.decode('latin-1')}"
+
+
+def _path(scope: Scope) -> bytes:
+    # `path` is decoded: a "?" in it belongs to the path and not to the query.
+    return scope.get("raw_path") or quote(scope["path"], safe="/!$&'()*+,;=:@").encode()
 
 
 def fold(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

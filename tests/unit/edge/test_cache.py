@@ -155,6 +155,16 @@ async def test_a_body_on_get_cannot_poison_the_key() -> None:
     assert (await ask(cache)).body == b"answer 2"
 
 
+async def test_a_path_hidden_in_the_host_cannot_poison_the_key() -> None:
+    """Joined as they come, `shop.test/api` and `/balances` would be the key of `/api/balances`."""
+    origin = Origin()
+    cache, _ = caching(origin, ttl=60)
+    attack = Answer()
+    await cache({**make_scope("/balances"), "headers": [(b"host", b"shop.test/api")]}, no_content, attack.send)
+    assert attack.cache == "holdfast; fwd=bypass"
+    assert (await ask(cache, "/api/balances")).body == b"answer 2"
+
+
 # Vary --------------------------------------------------------------------------------------------------
 
 

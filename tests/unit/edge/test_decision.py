@@ -95,7 +95,57 @@ def test_the_default_key_tells_apart_whatever_the_origin_can() -> None:
 def test_the_default_key_needs_no_raw_path() -> None:
     scope = make_scope()
     del scope["raw_path"]
-    assert default_key({**scope, "path": "/ä"}) == default_key({**scope, "path": "/ä", "raw_path": "/ä".encode()})
+    assert default_key({**scope, "path": "/ä"}) == default_key({**scope, "path": "/ä", "raw_path": b"/%C3%A4"})
+
+
+def test_a_question_mark_in_a_decoded_path_is_not_taken_for_the_query() -> None:
+    scope = make_scope()
+    del scope["raw_path"]
+    in_path, in_query = {**scope, "path": "/a?b"}, {**scope, "path": "/a", "query_string": b"b?"}
+    assert default_key(in_path) != default_key(in_query)
+
+
+@pytest.mark.parametrize(
+    "host", [b"shop.test", b"shop.test:8000", b"127.0.0.1:80", b"[::1]:8000", b"a_b", b"xn--bcher-kva.test", b"SHOP"]
+)
+def test_an_authority_is_a_host(host: bytes) -> None:
+    scope = {**make_scope("/a"), "headers": [(b"host", host)]}
+    assert read_request(scope, default_key).key == f"http://{host.decode().lower()}/a?"
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        [b"shop.test/api"],
+        [b"shop.test?"],
+        [b"shop.test#"],
+        [b"shop.test "],
+        [b"user@shop.test"],
+        [b"shop.test:80:80"],
+        [b"shop.test:port"],
+        [b"[::1"],
+        [b"shop.test\n"],
+        [b"sh\xf6p.test"],
+        [b""],
+        [b"shop.test", b"other.test"],
+        [b"shop.test", b"shop.test"],
+    ],
+)
+def test_a_request_without_one_legal_host_is_left_alone(hosts: list[bytes]) -> None:
+    scope = {**make_scope("/a"), "headers": [(b"host", host) for host in hosts]}
+    for key in (default_key, lambda scope: "a key of the user's own"):
+        request = read_request(scope, key)
+        assert request.key == ""
+        assert decide(request, ENTRY, 100) == Bypass("bypass")
+
+
+@pytest.mark.parametrize("target", [b"*", b"a", b"http://other.test/a", b"/a?b"])
+def test_a_target_that_is_no_path_is_left_alone(target: bytes) -> None:
+    assert read_request({**make_scope(), "raw_path": target}, default_key).bypass == "bypass"
+
+
+def test_a_client_of_http_1_0_needs_no_host() -> None:
+    assert read_request({**make_scope("/a"), "headers": []}, default_key).key == "http:///a?"
 
 
 def test_repeated_fields_are_joined_in_order() -> None:
