@@ -15,14 +15,16 @@ from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.edge import cache_status
 from holdfast.edge._asgi import Application, Message, Receive, Scope, Send
 from holdfast.edge.collector import Collector
-from holdfast.edge.conditional import is_not_modified
+from holdfast.edge.conditional import CONDITIONS, is_not_modified
 from holdfast.edge.decision import Bypass, Fresh, Miss, StaleRevalidate, decide
 from holdfast.edge.entry import Entry
+from holdfast.edge.flight import Flight
 from holdfast.edge.flights import Flights
 from holdfast.edge.freshness import Policy
 from holdfast.edge.refresher import Refresher
 from holdfast.edge.request import CacheRequest, KeyFunction, default_key, read_request, selecting
 from holdfast.edge.store import MemoryStore, Store
+from holdfast.edge.withheld import Withheld
 from holdfast.errors import ConfigurationError
 
 __all__ = ["CacheServed", "EdgeCache", "Outcome"]
@@ -200,7 +202,7 @@ class EdgeCache:
                 if flight is None:
                     _tell("miss", request, reason=reason)
                     flight = self._flights.launch(request, variant, scope, reading=True)
-                    await flight.lead(receive, _marking(send, reason, flight.collector))
+                    await self._lead(flight, reason, receive, send)
                     return
                 await flight.follow(self._collapse_timeout)
                 result = flight.result
@@ -213,6 +215,21 @@ class EdgeCache:
         _tell("miss", request, reason=reason)
         collector = self._flights.watch(request)
         await self._flights.alone(collector, scope, receive, _marking(send, reason, collector))
+
+    async def _lead(self, flight: Flight, reason: str, receive: Receive, send: Send) -> None:
+        request, collector = flight.collector.request, flight.collector
+        marking_send = _marking(send, reason, collector)
+        if CONDITIONS.isdisjoint(request.headers):
+            await flight.lead(receive, marking_send)
+            return
+
+        async def answer(entry: Entry) -> None:
+            status_line = cache_status.forwarded(reason, stored=not collector.forbidden)
+            await self._answer(request, entry, entry.age(self._clock.monotonic()), status_line, send)
+
+        withheld = Withheld(collector, marking_send, answer=answer, clock=self._clock)
+        await flight.lead(receive, withheld.send)
+        await withheld.release()
 
     async def _share(self, request: CacheRequest, entry: Entry, reason: str, send: Send) -> bool:
         """Answer with the result of another request's call, if it fits this one too."""

@@ -67,6 +67,16 @@ class Collector:
         """Whether, by its head, the answer is going to be stored."""
         return self._terms is not None and b"content-length" in self._folded and not self.forbidden
 
+    @property
+    def etag(self) -> bytes | None:
+        """The entity tag of the answer, once its head is known."""
+        return self._folded.get(b"etag")
+
+    @property
+    def last_modified(self) -> bytes | None:
+        """When the answer's resource was changed, once its head is known."""
+        return self._folded.get(b"last-modified")
+
     def _start(self, message: Message) -> None:
         self.status = message["status"]
         self._lines = [(name.lower(), value) for name, value in message.get("headers", ())]
@@ -118,8 +128,8 @@ class Collector:
             variant=selecting(terms.vary, self.request.headers),
             for_authorization=terms.for_authorization,
             for_cookies=terms.for_cookies,
-            etag=self._folded.get(b"etag"),
-            last_modified=self._folded.get(b"last-modified"),
+            etag=self.etag,
+            last_modified=self.last_modified,
         )
         self._chunks = []
 

@@ -29,6 +29,7 @@ _logger = logging.getLogger("holdfast.edge")
 LONE_SECONDS = 10.0
 MAX_LONE_KEYS = 10_000
 _FIRST_ERROR = 400
+_NOT_MODIFIED = 304
 
 
 class Flights:
@@ -64,7 +65,10 @@ class Flights:
         return flight
 
     async def alone(self, collector: Collector, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the origin for one request, in its own task, and store the answer if that may be."""
+        """Call the origin for one request, in its own task, and store the answer if that may be.
+
+        The client's conditions go along: a 304 is no loss where nobody else waits for the answer.
+        """
 
         async def collecting_send(message: Message) -> None:
             undecided = collector.outcome is None
@@ -74,7 +78,7 @@ class Flights:
             await send(message)
 
         try:
-            await self._app(_whole(scope, collector.request), receive, collecting_send)
+            await self._app(scope, receive, collecting_send)
         finally:
             self._unwatch(collector)
 
@@ -110,8 +114,9 @@ class Flights:
             self._lone.pop((request.key, False), None)
             if not collector.forbidden:
                 await self._store.put(request.key, outcome, request.headers)
-        # Errors do not count: any client can provoke one, and would switch the collapsing off for all.
-        elif isinstance(outcome, NotStorable) and collector.status < _FIRST_ERROR:
+        # Errors do not count: any client can provoke one, and would switch the collapsing off for all. Nor
+        # does a 304, which says nothing about the response that it stands for.
+        elif isinstance(outcome, NotStorable) and collector.status < _FIRST_ERROR and collector.status != _NOT_MODIFIED:
             self._remember_lone(request, outcome)
         self._unwatch(collector)
 

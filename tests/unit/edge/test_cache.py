@@ -297,13 +297,83 @@ async def test_a_client_that_has_the_response_gets_304(condition: dict[str, str]
         assert answer.header("content-type") is answer.header("content-length") is None
 
 
-async def test_a_miss_asks_the_origin_for_the_whole_response() -> None:
+async def test_a_shared_call_asks_the_origin_for_the_whole_response() -> None:
     """A 304 to the first client could not be stored for the others."""
     origin = Origin(etag='"v1"')
     cache, _ = caching(origin, ttl=60)
     await ask(cache, headers={"if-none-match": '"v1"', "x-kept": "1"})
     names = {name for name, _ in origin.calls[0]["headers"]}
     assert names == {b"host", b"x-kept"}
+
+
+class Validating:
+    """An origin that answers 304 by itself, and notes the conditions that reach it."""
+
+    def __init__(self, *headers: tuple[bytes, bytes], chunks: int = 1) -> None:
+        self.headers = [(b"etag", b'"v1"'), *headers]
+        self.chunks = chunks
+        self.conditions: list[bytes | None] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        condition = dict(scope["headers"]).get(b"if-none-match")
+        self.conditions.append(condition)
+        status = 304 if condition == b'"v1"' else 200
+        await send({"type": "http.response.start", "status": status, "headers": self.headers})
+        body = b"x" * 1_000 if status == 200 else b""
+        for number in range(self.chunks):
+            await send({"type": "http.response.body", "body": body, "more_body": number < self.chunks - 1})
+
+
+CURRENT = {"if-none-match": '"v1"'}
+
+
+async def test_the_client_that_causes_a_shared_call_gets_304_from_its_result() -> None:
+    origin = Validating((b"cache-control", b"max-age=60"), (b"x-large", b"1"), chunks=3)
+    cache, _ = caching(origin)
+    first, second = await ask(cache, headers=CURRENT), await ask(cache)
+    assert (first.status, first.body, first.complete, first.header("x-large")) == (304, b"", True, None)
+    assert first.cache == "holdfast; fwd=uri-miss; stored"
+    assert (second.status, len(second.body), second.cache) == (200, 3_000, "holdfast; hit; ttl=60")
+    assert origin.conditions == [None]
+
+
+async def test_a_client_with_an_old_copy_is_not_kept_waiting_for_the_whole_answer() -> None:
+    origin = Validating((b"cache-control", b"max-age=60"), chunks=3)
+    cache, _ = caching(origin)
+    answer = await ask(cache, headers={"if-none-match": '"v0"'})
+    assert (answer.status, answer.chunks) == (200, 3)
+
+
+async def test_an_answer_that_grows_too_long_reaches_a_client_with_conditions_whole() -> None:
+    cache, _ = caching(Validating((b"cache-control", b"max-age=60"), chunks=10), max_body_bytes=5_000)
+    answer = await ask(cache, headers=CURRENT)
+    assert (answer.status, len(answer.body), answer.complete) == (200, 10_000, True)
+    assert answer.header("etag") == '"v1"'
+
+
+async def test_an_answer_that_is_cut_off_reaches_a_client_with_conditions_as_it_is() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"etag", b'"v1"'), (b"cache-control", b"max-age=60")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    cache, _ = caching(app)
+    answer = await ask(cache, headers=CURRENT)
+    assert (answer.status, answer.body, answer.complete) == (200, b"half", False)
+
+
+async def test_where_nobody_shares_the_origin_sees_the_conditions() -> None:
+    """A page of 100 kB for each reader would otherwise be sent each time, cache or no cache."""
+    origin = Validating((b"cache-control", b"private"))
+    cache, clock = caching(origin)
+    assert (await ask(cache, headers=CURRENT)).status == 200  # the first learns that it is private
+    assert [(await ask(cache, headers=CURRENT)).status for _ in range(3)] == [304] * 3
+    assert (await ask(cache, method="HEAD", headers=CURRENT)).status == 304
+    assert (await ask(cache, "/mine", headers={**CURRENT, "authorization": "me"})).status == 304
+    # A 304 says nothing about the page itself, so it does not prolong what was learnt.
+    clock.now = 10
+    origin.headers = [(b"etag", b'"v1"'), (b"cache-control", b"max-age=60")]
+    assert (await ask(cache, headers=CURRENT)).cache == "holdfast; fwd=uri-miss; stored"
 
 
 # The rest ----------------------------------------------------------------------------------------------
