@@ -77,15 +77,16 @@ def judge(  # noqa: PLR0911 - one rule after the other, each with its own way ou
     vary = _vary(headers)
     if vary is None:
         return NotStorable("vary")
+    stated = explicit_lifetime(control, headers, wall=wall)
     # RFC 9111, 3.5: an answer to a request with Authorization is shared only if it is marked by
-    # must-revalidate, public or s-maxage.
-    for_authorization = control.public or control.must_revalidate or control.s_maxage is not None
+    # must-revalidate, public or s-maxage. The RFC has no rule for Cookie. But where nobody but the
+    # operator says for how long an answer can be shared, it may be a page made for one session, and must
+    # not reach the next: `public` without a lifetime is not enough.
+    marked = control.public or control.must_revalidate or control.s_maxage is not None
+    for_authorization = marked and stated is not None
     if b"authorization" in request.headers and not for_authorization:
         return NotStorable("authorization", about_request=True)
-    stated = explicit_lifetime(control, headers, wall=wall)
-    # The RFC has no rule for Cookie. But where nobody but the operator says that an answer can be
-    # shared, a page made for one session must not reach the next.
-    for_cookies = stated is not None or control.public
+    for_cookies = stated is not None
     if b"cookie" in request.headers and not for_cookies:
         return NotStorable("cookie", about_request=True)
     fresh_for = stated if stated is not None else _policy_lifetime(status, policy)

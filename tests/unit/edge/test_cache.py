@@ -147,6 +147,16 @@ async def test_under_a_ttl_a_session_neither_gives_nor_gets_a_shared_page() -> N
     assert bodies == [b"answer 1", b"answer 2", b"answer 3", b"answer 2"]
 
 
+@pytest.mark.parametrize("directive", ["public", "must-revalidate", "public, must-revalidate"])
+@pytest.mark.parametrize("field", ["cookie", "authorization"])
+async def test_a_ttl_shares_nothing_between_users_whatever_else_the_answer_says(directive: str, field: str) -> None:
+    origin = Origin(cache_control=directive)
+    cache, _ = caching(origin, ttl=60)
+    asked = [{field: "alice"}, {}, {field: "bob"}, {}]
+    bodies = [(await ask(cache, headers=headers)).body for headers in asked]
+    assert bodies == [b"answer 1", b"answer 2", b"answer 3", b"answer 2"]
+
+
 async def test_a_body_on_get_cannot_poison_the_key() -> None:
     origin = Origin()
     cache, _ = caching(origin, ttl=60)

@@ -122,12 +122,20 @@ def test_an_answer_to_authorization_is_shared_only_when_marked(directive: bytes)
     assert marked.for_authorization
 
 
-def test_a_policy_is_never_applied_to_a_request_with_a_cookie() -> None:
-    assert verdict({}, request=COOKIE) == NotStorable("cookie", about_request=True)
-    assert isinstance(verdict(cc(b"max-age=5"), request=COOKIE), Storable)
-    silent = verdict({})
-    assert isinstance(silent, Storable)
-    assert not silent.for_cookies
+@pytest.mark.parametrize("response", [{}, cc(b"public"), cc(b"must-revalidate"), cc(b"public, must-revalidate")])
+def test_a_policy_is_never_applied_to_a_request_with_a_cookie_or_authorization(response: dict[bytes, bytes]) -> None:
+    assert verdict(response, request=COOKIE) == NotStorable("cookie", about_request=True)
+    assert verdict(response, request=AUTHORIZATION) == NotStorable("authorization", about_request=True)
+    for_others = verdict(response)
+    assert isinstance(for_others, Storable)
+    assert not for_others.for_cookies
+    assert not for_others.for_authorization
+
+
+def test_an_answer_that_states_its_lifetime_is_shared_with_sessions() -> None:
+    stated = verdict(cc(b"max-age=5"), request=COOKIE)
+    assert isinstance(stated, Storable)
+    assert stated.for_cookies
 
 
 @pytest.mark.parametrize(
