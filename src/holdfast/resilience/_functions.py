@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from holdfast.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["full_name", "is_async"]
+__all__ = ["full_name", "is_async", "refuse_coroutine"]
 
 _NAME_LENGTH = 255
 
@@ -42,6 +42,24 @@ def is_async(decorator: str, function: object) -> bool:
             "run, so no failure would be seen. Guard the function that fetches one item or page instead"
         )
     return _has_shape(inspect.iscoroutinefunction, function)
+
+
+def refuse_coroutine(decorator: str, function: object, coroutine: Any) -> NoReturn:
+    """Refuse what a function that looks sync returned: the policy ends before the coroutine runs.
+
+    That happens around a decorator of somebody else's whose wrapper is a plain `def`. It cannot be seen when
+    the policy is applied: looking through `__wrapped__` would find the same coroutine function behind a
+    wrapper that runs it to its end (`asyncio.run`), and that one is sync.
+
+    Raises:
+        ConfigurationError: always.
+    """
+    coroutine.close()  # else Python warns that it was never awaited, which is not the point
+    raise ConfigurationError(
+        f"@{decorator} took {full_name(function)} for a sync function, but it returned a coroutine, which would "
+        f"run unguarded. Put @{decorator} below the decorator that hides the `async def`, or make that "
+        "decorator's wrapper an `async def` that awaits"
+    )
 
 
 def _has_shape(test: Callable[[Any], bool], function: object) -> bool:

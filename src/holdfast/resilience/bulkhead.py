@@ -20,11 +20,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from holdfast import checks, signals
 from holdfast.errors import BulkheadFull
-from holdfast.resilience._functions import full_name, is_async
+from holdfast.resilience._functions import full_name, is_async, refuse_coroutine
 from holdfast.resilience._order import check_order, mark
 from holdfast.resilience._waiters import TaskWaiter, ThreadWaiter, Waiter
 
@@ -147,11 +148,14 @@ class Bulkhead:
                 except IndexError:
                     self._wait()
             try:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
             finally:
                 give_back(None)
                 if waiters:
                     self._serve()
+            if type(result) is CoroutineType:
+                refuse_coroutine("bulkhead", function, result)
+            return result
 
         return guarded
 

@@ -13,12 +13,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from inspect import isawaitable, iscoroutinefunction
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from holdfast import checks, signals
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.errors import CircuitOpen, ConfigurationError, Refused
-from holdfast.resilience._functions import full_name, is_async
+from holdfast.resilience._functions import full_name, is_async, refuse_coroutine
 from holdfast.resilience._matching import Exceptions, is_cancellation, matcher
 from holdfast.resilience._order import applied_to, check_order, mark
 from holdfast.resilience.breaker_state import BreakerMachine, BreakerState, Generation
@@ -33,6 +34,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _CLOSED, _OPEN = BreakerState.CLOSED, BreakerState.OPEN
+# Neither success nor failure: the dependency was not asked. A mistake in the program that opened the
+# circuit would soon be hidden behind `CircuitOpen`.
+_NEITHER = (Refused, ConfigurationError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +66,8 @@ class CircuitBreaker:
         probe_timeout: seconds after which a half-open circuit no longer waits for a probe's answer and
             opens again, > 0. A bound for calls that hang: give the call itself a shorter timeout.
         failures: which exceptions are failures: a type, several, or a function of the exception. Others
-            are answers of a working dependency, so they count as successes. Cancellation, interrupts
-            and `Refused` (an inner policy said no) count as neither.
+            are answers of a working dependency, so they count as successes. Cancellation, interrupts,
+            `Refused` (an inner policy said no) and `ConfigurationError` count as neither.
         clock: where time comes from; only `monotonic()` is read.
 
     Raises:
@@ -185,6 +189,8 @@ class CircuitBreaker:
                 generation = admit()
             try:
                 result = function(*args, **kwargs)
+                if type(result) is CoroutineType:
+                    refuse_coroutine("circuit_breaker", function, result)
             except BaseException as error:
                 settle(generation, error)
                 raise
@@ -270,7 +276,7 @@ class CircuitBreaker:
         """Return whether `error` is a failure; None when it says nothing about the dependency."""
         if error is None:
             return False
-        if not isinstance(error, Exception) or isinstance(error, Refused) or is_cancellation(error):
+        if not isinstance(error, Exception) or isinstance(error, _NEITHER) or is_cancellation(error):
             return None
         try:
             return self._is_failure(error)

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import wraps
 from inspect import isawaitable, iscoroutinefunction
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeVar
 
 from holdfast import checks
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.errors import CircuitOpen, ConfigurationError
-from holdfast.resilience._functions import full_name, is_async
+from holdfast.resilience._functions import full_name, is_async, refuse_coroutine
 from holdfast.resilience._matching import Exceptions, ExceptionTest, exception_types, matcher
 from holdfast.resilience._order import check_order, mark
 from holdfast.resilience.attempts import RetryPolicy
@@ -117,12 +118,16 @@ def _retrying(function: Callable[P, T], policy: RetryPolicy, sleep: Sleeper) -> 
         attempts = policy.start() if timed else None
         while True:
             try:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
             except Exception as error:
                 attempts = attempts or policy.start()
                 delay = attempts.failed(error)
                 if delay is None:
                     raise
+            else:
+                if type(result) is CoroutineType:
+                    refuse_coroutine("retry", function, result)
+                return result
             # Waiting happens outside the handler, so that the next error is not chained to this one.
             if delay > 0:  # time.sleep(0) costs 70 us
                 sleep(delay)
