@@ -279,7 +279,7 @@ class CircuitBreaker:
         if not isinstance(error, Exception) or isinstance(error, _NEITHER) or is_cancellation(error):
             return None
         try:
-            return self._is_failure(error)
+            return bool(self._is_failure(error))  # users' tests return what is at hand; None has a meaning here
         except BaseException:
             with self._lock:
                 self._machine.abandoned(generation)  # the user's own test broke: give the probe back

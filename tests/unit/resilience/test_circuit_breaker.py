@@ -301,6 +301,22 @@ def test_other_exceptions_are_answers_of_a_working_dependency(clock: VirtualCloc
     assert breaker.state is BreakerState.CLOSED
 
 
+@pytest.mark.parametrize("falsy", [None, 0, "", ()])
+def test_a_test_that_answers_no_in_other_words_than_false_counts_a_success(falsy: Any, clock: VirtualClock) -> None:
+    """None, which a missing attribute gives, once kept the circuit half-open for ever."""
+    breaker = CircuitBreaker(
+        "d", failure_threshold=1, failures=lambda error: getattr(error, "transient", falsy), clock=clock
+    )
+    down = ConnectionError()
+    down.transient = True  # type: ignore[attr-defined]
+    with pytest.raises(ConnectionError), breaker:
+        raise down
+    clock.advance(30.0)
+    with pytest.raises(LookupError), breaker:
+        raise LookupError
+    assert breaker.state is BreakerState.CLOSED
+
+
 def test_failures_may_be_a_function_of_the_exception() -> None:
     """A predicate decides, and when it breaks itself a probe's place is not lost."""
     clock = VirtualClock()
