@@ -204,13 +204,15 @@ class EdgeCache:
                     flight = self._flights.launch(request, variant, scope, reading=True)
                     await self._lead(flight, reason, receive, send)
                     return
-                await flight.follow(self._collapse_timeout)
+                if not await flight.follow(self._collapse_timeout):
+                    self._flights.waited_in_vain(flight)
+                    break
                 result = flight.result
                 if isinstance(result, Entry):
                     if await self._share(request, result, reason, send):
                         return
                     vary = result.vary
-                elif not flight.landed or (result is not None and not result.about_request):
+                elif result is not None and not result.about_request:
                     break
         _tell("miss", request, reason=reason)
         collector = self._flights.watch(request)

@@ -24,8 +24,8 @@ from holdfast.edge.store import Store
 __all__ = ["Flights"]
 
 _logger = logging.getLogger("holdfast.edge")
-# For so many seconds after an answer that cannot be shared, requests for its key do not wait for each
-# other: the second would only be slower, and then ask the origin all the same.
+# For so many seconds after an answer that cannot be shared, or did not end in time, requests for its key do
+# not wait for each other: the second would only be slower, and then ask the origin all the same.
 LONE_SECONDS = 10.0
 MAX_LONE_KEYS = 10_000
 _FIRST_ERROR = 400
@@ -89,11 +89,20 @@ class Flights:
         await self._store.delete(key)
 
     def must_be_alone(self, request: CacheRequest) -> bool:
-        """Return whether the last answer to such a request could not be shared."""
+        """Return whether the last answer to such a request could not be shared, or did not end in time."""
         until = self._lone.get((request.key, False), 0.0)
         if b"cookie" in request.headers:
             until = max(until, self._lone.get((request.key, True), 0.0))
         return until > self._clock.monotonic()
+
+    def waited_in_vain(self, flight: Flight) -> None:
+        """Note that a request gave up waiting for `flight`.
+
+        A body that has begun and does not end may go on for hours, and nobody else shall wait for it. A call
+        without an answer so far is left shared: an origin that is slow to begin is what sharing protects.
+        """
+        if flight.collector.status and not flight.landed:
+            self._ask_alone((flight.collector.request.key, False))
 
     def watch(self, request: CacheRequest) -> Collector:
         """Return the collector of an answer that is about to be fetched."""
@@ -124,7 +133,9 @@ class Flights:
         # HEAD and Authorization wait for nobody anyway; a session must not speak for those without one.
         if outcome.about_request and outcome.reason != "cookie":
             return
-        place = (request.key, outcome.about_request)
+        self._ask_alone((request.key, outcome.about_request))
+
+    def _ask_alone(self, place: tuple[str, bool]) -> None:
         self._lone[place] = self._clock.monotonic() + LONE_SECONDS
         self._lone.move_to_end(place)
         if len(self._lone) > MAX_LONE_KEYS:

@@ -135,6 +135,9 @@ def _refusal(  # noqa: PLR0911 - see judge
     # RFC 9111, 7.3, leaves it to the cache. Whoever gets somebody else's session cookie is that somebody.
     if b"set-cookie" in headers:
         return "set-cookie"
+    # It is made for one listener and has no end: whoever waited for it would wait in vain.
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"text/event-stream":
+        return "event-stream"
     return None
 
 

@@ -458,6 +458,67 @@ async def test_the_reader_of_an_endless_stream_ends_it_by_leaving() -> None:
     assert not cache._flights.tasks
 
 
+class Ticker:
+    """Says something at once, and has no end."""
+
+    def __init__(self, *headers: tuple[bytes, bytes]) -> None:
+        self.headers = headers
+        self.calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.calls += 1
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        await send({"type": "http.response.body", "body": b"data: tick\n\n", "more_body": True})
+        await asyncio.Event().wait()
+
+
+async def listeners(cache: Any, number: int) -> tuple[list[Answer], list[asyncio.Task[None]]]:
+    answers = [Answer() for _ in range(number)]
+    tasks = [asyncio.create_task(cache(make_scope(), no_content, answer.send)) for answer in answers]
+    await settle()
+    return answers, tasks
+
+
+async def hang_up(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_nobody_waits_for_the_event_stream_of_another() -> None:
+    ticker = Ticker((b"content-type", b"text/event-stream"))
+    cache, _ = caching(ticker, ttl=60, collapse_timeout=3_600)
+    answers, tasks = await listeners(cache, 5)
+    assert [answer.body for answer in answers] == [b"data: tick\n\n"] * 5
+    assert ticker.calls == 5
+    await hang_up(tasks)
+
+
+async def test_after_one_has_waited_in_vain_for_a_body_without_end_the_others_do_not_wait() -> None:
+    ticker = Ticker()
+    cache, _ = caching(ticker, ttl=60, collapse_timeout=0.01)
+    _, tasks = await listeners(cache, 2)
+    while ticker.calls < 2:  # noqa: ASYNC110 - the second waits on the real clock
+        await asyncio.sleep(0.001)
+    cache._collapse_timeout = 3_600
+    answers, late = await listeners(cache, 3)
+    assert [answer.body for answer in answers] == [b"data: tick\n\n"] * 3
+    await hang_up(tasks + late)
+
+
+async def test_an_origin_that_is_slow_to_begin_stays_shared_after_one_has_waited_in_vain() -> None:
+    origin = gated()
+    cache, _ = caching(origin, ttl=60, collapse_timeout=0.01)
+    early = [start(cache), start(cache)]
+    await origin.called(2)
+    cache._collapse_timeout = 3_600
+    late = [start(cache) for _ in range(10)]
+    await settle()
+    assert len(origin.calls) == 2
+    origin.gate.set()
+    await asyncio.gather(*early, *late)
+
+
 @pytest.mark.parametrize(
     "stream",
     [

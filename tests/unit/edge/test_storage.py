@@ -80,6 +80,7 @@ def test_lifetime_and_stale_window(response: dict[bytes, bytes], fresh_for: floa
         ({b"vary": b"*"}, "vary"),
         ({b"vary": b"accept, *"}, "vary"),
         ({b"vary": b", ".join(b"x-%d" % n for n in range(17))}, "vary"),
+        ({b"content-type": b"Text/Event-Stream; charset=utf-8", b"cache-control": b"max-age=5"}, "event-stream"),
         # The policy does not help a response that has spoken.
         (cc(b"max-age=0, must-revalidate"), "expired"),
         (cc(b"s-maxage=0"), "expired"),
