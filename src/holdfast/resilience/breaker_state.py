@@ -80,8 +80,11 @@ class BreakerMachine:
 
     Each method makes at most one transition; compare `current` before and after to see it.
 
-    Invariants, in each half-open generation: probes under way + successes + permits is always
-    `half_open_probes`, so never more than that many probes are out.
+    Invariant, in each half-open generation: its probes under way + successes + permits are always
+    `half_open_probes`, so never more than that many of its probes are out. A generation whose probes are
+    overdue is given up with them: they may hang, or their callers may have died without a report, and who
+    waited for those would wait for ever. So probes that hang add up, by `half_open_probes` in every
+    `probe_timeout + recovery_timeout` seconds.
     """
 
     __slots__ = ("current", "failure_threshold", "half_open_probes", "probe_timeout", "recovery_timeout")

@@ -52,10 +52,12 @@ class CircuitBreaker:
     """One breaker, for one dependency; thread safe, and shared by sync and async callers.
 
     Guarantees: while closed, no call waits for another; while half-open, at most `half_open_probes`
-    calls are let through, in any number of threads and tasks; a result that comes after the state
-    changed changes nothing; no lock is held while the user's function or a subscriber runs.
+    calls are waited for at once, in any number of threads and tasks; a result that comes after the
+    state changed changes nothing; no lock is held while the user's function or a subscriber runs.
 
-    Not guaranteed: other processes do not see this breaker's state.
+    Not guaranteed: other processes do not see this breaker's state. A probe that hangs for longer than
+    `probe_timeout` is given up and another one let through after `recovery_timeout`, while the first may
+    still run: nobody can tell a call that hangs from one whose caller died.
 
     Args:
         name: what it guards, for errors and signals; 1 to 255 printable characters.

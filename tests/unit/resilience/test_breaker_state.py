@@ -170,6 +170,15 @@ def test_the_diagram_shows_every_transition() -> None:
     assert diagram().count("-->") == len(TRANSITIONS) + 1
 
 
+def test_probes_that_hang_add_up_no_faster_than_promised() -> None:
+    """Each is given up, not ended: half_open_probes more in every probe_timeout + recovery_timeout."""
+    machine = BreakerMachine(failure_threshold=1, recovery_timeout=5.0, half_open_probes=2, probe_timeout=20.0)
+    machine.failed(machine.current, now=0.0)
+    admitted_at = [now for now in range(5, 505) if machine.admit(now=float(now)) is not None]
+    assert len(admitted_at) <= 2 * (500 / 25)
+    assert all(later - earlier >= 25 for earlier, later in zip(admitted_at, admitted_at[2:], strict=False))
+
+
 def test_a_probe_that_hangs_does_not_keep_the_circuit_shut_for_ever() -> None:
     """After probe_timeout without an answer the circuit opens again, and is probed again later."""
     machine = BreakerMachine(failure_threshold=1, recovery_timeout=5.0, half_open_probes=1, probe_timeout=20.0)
