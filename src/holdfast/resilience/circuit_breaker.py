@@ -151,7 +151,12 @@ class CircuitBreaker:
         return result
 
     def __enter__(self) -> Self:
-        """Ask for admission; the block's outcome is reported when it ends, in the same task or thread."""
+        """Ask for admission; the block's outcome is reported when it ends, in the same task or thread.
+
+        Raises:
+            CircuitOpen: refused.
+            ConfigurationError: (at the end of the block) it began in another context.
+        """
         generation = self._admit()
         _entered.set((*_entered.get(), (self, generation)))
         return self
@@ -166,6 +171,14 @@ class CircuitBreaker:
                 _entered.set(stack[:index] + stack[index + 1 :])
                 self._settle(generation, error)
                 return
+        # A generator that is thrown away is closed wherever the collector runs, and has nothing to report.
+        if error is None or not is_cancellation(error):
+            raise ConfigurationError(
+                f"`with` of circuit breaker {self.name!r} ends in another task, thread or context than it began in, "
+                "so its outcome cannot be counted. Frameworks do that to a `yield` inside the block (a sync "
+                "dependency of FastAPI, a fixture): decorate the function that calls, or use "
+                "breaker.call(function, ...)"
+            )
 
     async def __aenter__(self) -> Self:
         """Do what `with` does: a breaker never waits."""
@@ -224,8 +237,14 @@ class CircuitBreaker:
     async def _call_async(
         self, function: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> T:
-        with self:
-            return await function(*args, **kwargs)
+        generation = self._admit()
+        try:
+            value = await function(*args, **kwargs)
+        except BaseException as error:
+            self._settle(generation, error)
+            raise
+        self._settle(generation, None)
+        return value
 
     async def _watch(self, generation: Generation, result: Awaitable[T]) -> T:
         try:

@@ -1,11 +1,12 @@
 """The breaker as users see it: three spellings, threads, tasks, and the faults of other breakers."""
 
 import asyncio
+import contextvars
 import gc
 import inspect
 import pickle
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -203,21 +204,23 @@ async def test_a_cancelled_probe_gives_its_place_back(breaker: CircuitBreaker, c
     assert breaker.state is BreakerState.CLOSED
 
 
-def test_an_abandoned_coroutine_gives_its_place_back(breaker: CircuitBreaker, clock: VirtualClock) -> None:
-    """A probe that the garbage collector closes (GeneratorExit) counts as neither."""
+@pytest.mark.parametrize("spelling", ["decorator", "call"])
+def test_an_abandoned_coroutine_gives_its_place_back(
+    spelling: str, breaker: CircuitBreaker, clock: VirtualClock
+) -> None:
+    """A probe that the garbage collector closes (GeneratorExit), in whatever context, counts as neither."""
 
     class Suspend:
         def __await__(self) -> Iterator[None]:
             yield
 
-    @breaker
     async def suspend() -> None:
         await Suspend()
 
     trip(breaker)
     clock.advance(10.0)
-    probe = suspend()
-    probe.send(None)
+    probe: Any = breaker(suspend)() if spelling == "decorator" else breaker.call(suspend)
+    contextvars.copy_context().run(probe.send, None)
     del probe
     gc.collect()
     assert breaker.call(int) == 0
@@ -330,6 +333,35 @@ def test_failures_may_be_a_function_of_the_exception() -> None:
     with pytest.raises(IndexError):
         breaker.call(odd)
     assert breaker.call(int) == 0
+
+
+def test_a_block_that_ends_in_another_context_is_refused(breaker: CircuitBreaker) -> None:
+    """Frameworks run the two halves of a dependency in two threads; nothing would be counted, without a word."""
+
+    def dependency() -> Generator[None]:
+        with breaker:
+            yield
+
+    fine, failed = dependency(), dependency()
+    for each in (fine, failed):
+        contextvars.copy_context().run(next, each)
+    with pytest.raises(ConfigurationError, match=r"'dependency' ends in another .*breaker\.call"):
+        contextvars.copy_context().run(next, fine)
+    with pytest.raises(ConfigurationError) as caught:
+        contextvars.copy_context().run(failed.throw, ConnectionError("down"))
+    assert isinstance(caught.value.__context__, ConnectionError)
+
+
+def test_a_block_that_is_thrown_away_in_another_context_says_nothing(breaker: CircuitBreaker) -> None:
+    """The collector may close a generator anywhere."""
+
+    def dependency() -> Generator[None]:
+        with breaker:
+            yield
+
+    abandoned = dependency()
+    contextvars.copy_context().run(next, abandoned)
+    abandoned.close()
 
 
 def test_every_change_is_told(breaker: CircuitBreaker, clock: VirtualClock) -> None:
