@@ -17,6 +17,7 @@ Why this order, from the outside in:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from holdfast.errors import ConfigurationError
@@ -52,8 +53,15 @@ class Applied(NamedTuple):
 
 
 def applied_to(function: object) -> tuple[Applied, ...]:
-    """Return the policies around `function`, outermost first."""
+    """Return the policies around `function`, outermost first.
+
+    A `functools.partial` is as guarded as what it calls, and an object as its `__call__`.
+    """
+    while isinstance(function, partial) and not hasattr(function, MARK):
+        function = function.func
     marks: tuple[Applied, ...] = getattr(function, MARK, ())
+    if not marks:
+        marks = getattr(getattr(type(function), "__call__", None), MARK, ())  # noqa: B004 - not a test for callability
     return marks
 
 

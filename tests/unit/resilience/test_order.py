@@ -1,7 +1,7 @@
 """Decorators in the wrong order are refused when they are applied, with the right order in the message."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, update_wrapper, wraps
 from itertools import combinations
 from typing import Any
 
@@ -70,6 +70,42 @@ def test_the_mark_survives_other_decorators() -> None:
 
     with pytest.raises(ConfigurationError, match="@retry outside @circuit_breaker"):
         retry()(logged(stack("circuit_breaker")))
+
+
+class Client:
+    @circuit_breaker()
+    async def __call__(self, number: int) -> int:
+        return number
+
+    @circuit_breaker()
+    async def fetch(self, number: int) -> int:
+        return number
+
+
+class Partial(partial[Any]):
+    """Not flattened when it is put into another one."""
+
+
+@pytest.mark.parametrize(
+    "guarded",
+    [
+        Client(),
+        Client().fetch,
+        partial(Client().fetch, 1),
+        partial(Client(), 1),
+        Partial(Partial(Client().fetch, 1)),
+        update_wrapper(partial(Client().fetch, 1), Client.fetch),
+    ],
+)
+def test_the_order_is_seen_through_partials_methods_and_callable_objects(guarded: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigurationError, match="@retry outside @circuit_breaker"):
+        retry()(guarded)
+    assert CircuitBreaker.of(guarded).name.startswith(f"{__name__}.Client.")
+
+
+@pytest.mark.parametrize("bare", [partial(print, 1), print, 5, None, Client])
+def test_what_has_no_policy_has_none(bare: Any) -> None:
+    assert applied_to(bare) == ()
 
 
 @pytest.mark.parametrize("kind", ["retry", "timeout"])
