@@ -49,13 +49,21 @@ _LASTING: dict[str, frozenset[str]] = {
     "psycopg": frozenset({"InvalidAuthorizationSpecification", "InvalidPassword", "DiskFull", "QueryCanceled"}),
 }
 
+# psycopg gives no sqlstate to what a server or libpq answers before the session has begun, so only the
+# text tells a wrong password from a server that is starting. Where the server speaks another language than
+# English the text is not recognised, and the error counts as transient.
+_LASTING_LOGINS = (
+    *("authentication failed", "no password supplied", "pg_hba.conf", "not permitted to log in"),
+    *("does not exist", "permission denied", "does not support SSL", "certificate verify failed"),
+)
+
 
 def is_transient(error: Exception) -> bool:
     """Return whether `error` is one that another attempt may well not meet: the default of `@retry`.
 
     True for: `ConnectionError`, `TimeoutError` (so holdfast's `TimedOut` too), `BackendUnavailable`; the
-    connection and timeout errors of httpx, requests, urllib3, aiohttp, redis, valkey, psycopg and asyncpg;
-    HTTP errors with status 408, 425, 429, 500, 502, 503 or 504. False for all others, so for every
+    connection and timeout errors of httpx, requests, urllib3, urllib, aiohttp, redis, valkey, psycopg and
+    asyncpg; HTTP errors with status 408, 425, 429, 500, 502, 503 or 504. False for all others, so for every
     `Refused` and for `OutcomeUnknown`.
     """
     if isinstance(error, _TRANSIENT_TYPES):
@@ -63,7 +71,11 @@ def is_transient(error: Exception) -> bool:
     status = http_status(error)
     if status is not None:
         return status in RETRYABLE_STATUSES
-    return _is_transient_type(type(error))
+    if _comes_from("urllib.error", error):
+        # urlopen wraps what the socket raised.
+        reason = getattr(error, "reason", None)
+        return isinstance(reason, Exception) and is_transient(reason)
+    return _is_transient_type(type(error)) and not _is_lasting_login(error)
 
 
 def any_exception(error: Exception) -> bool:
@@ -78,11 +90,14 @@ def any_exception(error: Exception) -> bool:
 def http_status(error: Exception) -> int | None:
     """Return the HTTP status an error of an HTTP client carries, or None.
 
-    Looks at `error.response.status_code` (httpx, requests) and at `error.status` where aiohttp puts it.
+    Looks at `error.response.status_code` (httpx, requests), at `error.status` where aiohttp puts it, and at
+    `error.code` of urllib.
     """
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
     if status is None and type(error).__module__.startswith("aiohttp"):
         status = getattr(error, "status", None)
+    elif status is None and _comes_from("urllib.error", error):
+        status = getattr(error, "code", None)
     return status if isinstance(status, int) else None
 
 
@@ -91,3 +106,14 @@ def _is_transient_type(kind: type[Exception]) -> bool:
     if any(name in _LASTING.get(package, ()) for package, name in lineage):
         return False
     return any(name in _TRANSIENT.get(package, ()) for package, name in lineage)
+
+
+def _comes_from(module: str, error: Exception) -> bool:
+    return any(each.__module__ == module for each in type(error).__mro__)
+
+
+def _is_lasting_login(error: Exception) -> bool:
+    if not _comes_from("psycopg", error) or getattr(error, "sqlstate", None) is not None:
+        return False
+    text = str(error)
+    return any(phrase in text for phrase in _LASTING_LOGINS)

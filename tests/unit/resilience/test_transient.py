@@ -1,8 +1,11 @@
 """Which errors the default of `@retry` tries again."""
 
 import importlib
+import ssl
+from email.message import Message
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import pytest
 
@@ -105,6 +108,56 @@ def test_the_status_of_aiohttp_errors_is_on_the_error() -> None:
     other = client_error("myapp", "Error")
     other.status = 503  # type: ignore[attr-defined]
     assert not is_transient(other)
+
+
+@pytest.mark.parametrize(("status", "transient"), [(503, True), (429, True), (404, False), (401, False)])
+def test_the_status_of_urllib_errors_is_their_code(status: int, transient: bool) -> None:  # noqa: FBT001
+    assert is_transient(HTTPError("http://shop.test", status, "?", Message(), None)) is transient
+
+
+@pytest.mark.parametrize(
+    ("reason", "transient"),
+    [
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (ssl.SSLCertVerificationError("self-signed"), False),
+        ("unknown url type: htp", False),
+    ],
+)
+def test_urllib_wraps_what_the_socket_raised(reason: Any, transient: bool) -> None:  # noqa: FBT001
+    assert is_transient(URLError(reason)) is transient
+
+
+BEFORE = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("text", "transient"),
+    [
+        ("Connection refused", True),
+        ("FATAL:  the database system is starting up", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ('FATAL:  password authentication failed for user "shop"', False),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.2", user "shop", database "shop", no encryption', False),
+        ('FATAL:  database "shop" does not exist', False),
+        ('FATAL:  role "shop" does not exist', False),
+        ('FATAL:  role "shop" is not permitted to log in', False),
+        ("fe_sendauth: no password supplied", False),
+        ("server does not support SSL, but SSL was required", False),
+        ("SSL error: certificate verify failed", False),
+    ],
+)
+def test_psycopg_says_only_in_words_why_a_login_failed(text: str, transient: bool) -> None:  # noqa: FBT001
+    """There is no sqlstate before the session has begun."""
+    psycopg = pytest.importorskip("psycopg")
+    assert is_transient(psycopg.OperationalError(BEFORE + text)) is transient
+    subclass = type("Subclass", (psycopg.OperationalError,), {})
+    assert is_transient(subclass(BEFORE + text)) is transient
+
+
+def test_within_a_session_the_sqlstate_decides() -> None:
+    errors = pytest.importorskip("psycopg.errors")
+    assert is_transient(errors.AdminShutdown("terminating connection: role does not exist any more"))
 
 
 @pytest.mark.parametrize(
