@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from holdfast.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["full_name", "is_async", "refuse_coroutine", "with_parentheses"]
 
-__all__ = ["full_name", "is_async", "refuse_coroutine"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _NAME_LENGTH = 255
+
+
+def with_parentheses(decorator: Callable[P, T]) -> Callable[P, T]:
+    """Have `decorator`, which takes its arguments by name, say what is wrong with `@decorator`.
+
+    Python would only say that it "takes 0 positional arguments but 1 was given", which tells nobody who
+    forgot the parentheses what to do.
+    """
+
+    @wraps(decorator)
+    def hinting(*args: P.args, **kwargs: P.kwargs) -> T:
+        if args and callable(args[0]):
+            name = decorator.__name__
+            raise ConfigurationError(f"@{name} got {full_name(args[0])}: write the parentheses, @{name}(...)")
+        return decorator(*args, **kwargs)
+
+    return hinting
 
 
 def full_name(function: object) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from holdfast import checks, signals
 from holdfast.errors import BulkheadFull
-from holdfast.resilience._functions import full_name, is_async, refuse_coroutine
+from holdfast.resilience._functions import full_name, is_async, refuse_coroutine, with_parentheses
 from holdfast.resilience._order import check_order, mark
 from holdfast.resilience._waiters import TaskWaiter, ThreadWaiter, Waiter
 
@@ -261,6 +261,7 @@ class Bulkhead:
         return BulkheadFull(f"bulkhead {self.name!r} is full: {reason}", retry_after=retry_after, name=self.name)
 
 
+@with_parentheses
 def bulkhead(
     *, max_concurrent: int = 25, max_queue: int = 0, max_wait: float = 1.0, name: str | None = None
 ) -> Callable[[F], F]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 from holdfast import checks, signals
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.errors import CircuitOpen, ConfigurationError, Refused
-from holdfast.resilience._functions import full_name, is_async, refuse_coroutine
+from holdfast.resilience._functions import full_name, is_async, refuse_coroutine, with_parentheses
 from holdfast.resilience._matching import Exceptions, is_cancellation, matcher
 from holdfast.resilience._order import applied_to, check_order, mark
 from holdfast.resilience.breaker_state import BreakerMachine, BreakerState, Generation
@@ -326,6 +326,7 @@ _entered: ContextVar[tuple[tuple[CircuitBreaker, Generation], ...]] = ContextVar
 )
 
 
+@with_parentheses
 def circuit_breaker(
     *,
     failure_threshold: int = 5,

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 from holdfast import checks
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.errors import CircuitOpen, ConfigurationError
-from holdfast.resilience._functions import full_name, is_async, refuse_coroutine
+from holdfast.resilience._functions import full_name, is_async, refuse_coroutine, with_parentheses
 from holdfast.resilience._matching import Exceptions, ExceptionTest, exception_types, matcher
 from holdfast.resilience._order import check_order, mark
 from holdfast.resilience.attempts import RetryPolicy
@@ -36,6 +36,7 @@ _LONGEST_DELAY = 86_400.0  # a day: whoever waits longer needs a queue, not a re
 _TOO_BROAD = (Exception, BaseException)
 
 
+@with_parentheses
 def retry(
     *,
     max_attempts: int = 3,

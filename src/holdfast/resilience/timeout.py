@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from holdfast import checks, signals
 from holdfast.errors import ConfigurationError, TimedOut
-from holdfast.resilience._functions import full_name, is_async
+from holdfast.resilience._functions import full_name, is_async, with_parentheses
 from holdfast.resilience._order import check_order, mark
 
 __all__ = ["CallTimedOut", "timeout"]
@@ -28,6 +28,7 @@ class CallTimedOut(signals.Signal):
     timeout: float
 
 
+@with_parentheses
 def timeout(seconds: float, *, name: str | None = None) -> Callable[[F], F]:
     """Cancel an async function that takes longer than `seconds` and raise `TimedOut`.
 

@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from holdfast.errors import ConfigurationError
-from holdfast.resilience import CircuitBreaker, bulkhead, circuit_breaker, retry
+from holdfast.resilience import CircuitBreaker, bulkhead, circuit_breaker, retry, timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,18 @@ def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
 
 async def answer(value: int = 1) -> int:
     return value
+
+
+@pytest.mark.parametrize("decorator", [retry, circuit_breaker, bulkhead, timeout])
+def test_forgotten_parentheses_are_named(decorator: Callable[..., Any]) -> None:
+    name = decorator.__name__
+    with pytest.raises(ConfigurationError, match=rf"@{name} got .*\.answer: write the parentheses, @{name}\(\.\.\.\)"):
+        decorator(answer)
+
+
+def test_other_arguments_in_the_wrong_place_are_pythons_business() -> None:
+    with pytest.raises(TypeError, match="takes 0 positional arguments"):
+        retry(3)  # type: ignore[call-arg]
 
 
 @pytest.mark.filterwarnings("error")
