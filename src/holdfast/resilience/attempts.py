@@ -122,6 +122,17 @@ class Attempts:
             return  # nothing happened that the caller could not see
         waited = f", after waits of {', '.join(f'{wait:.3g} s' for wait in self.waits)}" if self.waits else ""
         plural = "" if self.made == 1 else "s"
-        error.add_note(f"holdfast retry: {self.made} attempt{plural} of {self._policy.name}{waited}; {reason}")
+        _leave_note(error, f"holdfast retry of {self._policy.name}: ", f"{self.made} attempt{plural}{waited}; {reason}")
         if self.made > 1 and signals.subscribers:
             signals.emit(RetriesExhausted(name=self._policy.name, attempts=self.made, error=error))
+
+
+def _leave_note(error: Exception, prefix: str, text: str) -> None:
+    """Add a note to `error` in place of an earlier one with the same prefix.
+
+    Some clients keep one exception and raise it again and again; it would collect a note per call.
+    """
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        notes[:] = [note for note in notes if not (isinstance(note, str) and note.startswith(prefix))]
+    error.add_note(prefix + text)

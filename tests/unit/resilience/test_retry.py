@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import random
+import re
 import threading
 import time
 import traceback
@@ -91,9 +92,32 @@ def test_max_attempts_counts_all_calls(color: str, clock: VirtualClock) -> None:
     assert raised.value.__context__ is None
     assert raised.value.__cause__ is None
     (note,) = raised.value.__notes__
-    assert note.startswith("holdfast retry: 3 attempts of ")
+    assert re.match(r"holdfast retry of \S+: 3 attempts[,;]", note)
     assert note.endswith(", after waits of 0.5 s, 1 s; max_attempts=3 reached")
     assert note in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_exception_that_is_kept_and_raised_again_collects_no_notes() -> None:
+    """One note of each retry it went through, the last one, and nobody else's is touched."""
+    kept = ConnectionError("cached")
+    kept.add_note("somebody else's")
+
+    @retry(max_attempts=2, base_delay=0, name="inner")
+    def inner() -> None:
+        raise kept
+
+    @retry(max_attempts=2, base_delay=0, name="outer")
+    def outer() -> None:
+        inner()
+
+    for _ in range(5):
+        with pytest.raises(ConnectionError):
+            outer()
+    assert kept.__notes__ == [
+        "somebody else's",
+        "holdfast retry of inner: 2 attempts, after waits of 0 s; max_attempts=2 reached",
+        "holdfast retry of outer: 2 attempts, after waits of 0 s; max_attempts=2 reached",
+    ]
 
 
 def test_jitter_is_full() -> None:
