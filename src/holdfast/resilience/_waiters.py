@@ -49,12 +49,12 @@ class TaskWaiter:
         self._future: asyncio.Future[None] = self._loop.create_future()
 
     def wake(self) -> bool:
-        if threading.get_ident() == self._thread:
-            self._resolve()
-            return True
         try:
-            self._loop.call_soon_threadsafe(self._resolve)
-        except RuntimeError:  # its loop was closed meanwhile
+            if threading.get_ident() == self._thread:
+                self._resolve()
+            else:
+                self._loop.call_soon_threadsafe(self._resolve)
+        except RuntimeError:  # its loop was closed meanwhile, perhaps by this very thread
             return False
         return True
 

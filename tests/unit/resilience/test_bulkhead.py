@@ -179,7 +179,8 @@ async def test_a_newcomer_does_not_overtake_between_the_two_steps_of_leaving() -
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
 
 
-def test_a_loop_that_was_closed_with_waiters_loses_no_slot() -> None:
+@pytest.mark.parametrize("leaver", ["this thread", "another thread"])
+def test_a_loop_that_was_closed_with_waiters_loses_no_slot(leaver: str) -> None:
     """A waiter whose event loop is gone is skipped, and does not give a slot back that it never had."""
     bulkhead = make(1, max_queue=2, max_wait=10.0)
     loop = VirtualTimeLoop()
@@ -188,9 +189,12 @@ def test_a_loop_that_was_closed_with_waiters_loses_no_slot() -> None:
     loop.run_until_complete(asyncio.sleep(0))
     assert bulkhead.waiting == 1
     loop.close()
-    leaver = threading.Thread(target=bulkhead.__exit__, args=(None, None, None))
-    leaver.start()
-    leaver.join()
+    if leaver == "this thread":
+        bulkhead.__exit__(None, None, None)
+    else:
+        thread = threading.Thread(target=bulkhead.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
     assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
     task.get_coro().close()  # type: ignore[union-attr]
     assert bulkhead.in_use == 0
