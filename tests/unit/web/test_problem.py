@@ -1,5 +1,6 @@
 """Errors as problem documents: helpful to the client, silent about the server."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,14 +11,18 @@ from hypothesis import strategies as st
 import holdfast.errors
 from holdfast.errors import (
     BackendUnavailable,
+    CircuitOpen,
     ConcurrencyConflict,
     ConfigurationError,
     HoldfastError,
     InvalidKey,
     KeyReused,
     RateLimited,
+    Refused,
     StaleToken,
+    TimedOut,
 )
+from holdfast.resilience import circuit_breaker, timeout
 from holdfast.web.problem import PROBLEM_TYPES, problem
 
 ALL = [kind for name in holdfast.errors.__all__ if issubclass(kind := getattr(holdfast.errors, name), HoldfastError)]
@@ -57,11 +62,48 @@ def test_every_error_has_a_document(kind: type[HoldfastError]) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_only_errors_of_the_service_hide_their_message(kind: type[HoldfastError]) -> None:
-    hidden = issubclass(kind, holdfast.errors.BackendError) or (
-        issubclass(kind, ConfigurationError) and kind.status >= 500
-    )
-    assert ("detail" in problem(make(kind)).document) is not hidden
+def test_only_failures_of_the_service_hide_their_message_and_facts(kind: type[HoldfastError]) -> None:
+    hidden = kind.status >= 500 and not issubclass(kind, Refused)
+    document = problem(make(kind, fact=1)).document
+    assert (document.keys() - {"type", "title", "status"} == set()) is hidden
+    assert ("detail" in document) is not hidden
+
+
+def test_an_error_of_the_root_class_does_not_show_what_it_quotes() -> None:
+    body = problem(HoldfastError("could not reach postgresql://shop:hunter2@db", hint="hunter2")).body()
+    assert b"hunter2" not in body
+
+
+async def slow() -> None:
+    await asyncio.sleep(1)
+
+
+def failing() -> None:
+    raise ConnectionError
+
+
+def test_no_stranger_learns_where_a_policy_stands_in_the_source() -> None:
+    """Its name is by default that of the function, with its module."""
+    guarded = circuit_breaker(failure_threshold=1)(failing)
+    with pytest.raises(ConnectionError):
+        guarded()
+    with pytest.raises(CircuitOpen) as opened:
+        guarded()
+    with pytest.raises(TimedOut) as timed_out:
+        asyncio.run(timeout(0.001)(slow)())
+    for error in (opened.value, timed_out.value):
+        described = problem(error)
+        assert __name__ not in described.body().decode()
+        assert described.status in {503, 504}
+    assert problem(opened.value).headers["retry-after"] == "30"
+    assert problem(opened.value).document["retry_after"] == pytest.approx(30, abs=1)
+
+
+def test_a_refusal_that_names_nothing_is_explained() -> None:
+    described = problem(Refused("the shop is closed on Sundays", retry_after=3_600, opens="Monday"))
+    assert described.status == 503
+    assert described.document["detail"] == "the shop is closed on Sundays"
+    assert described.document["opens"] == "Monday"
 
 
 def test_a_configuration_error_says_nothing_to_strangers() -> None:
@@ -83,7 +125,14 @@ def test_an_invalid_key_is_explained_because_the_client_can_mend_it() -> None:
     assert problem(InvalidKey("key must have 1 to 255 characters, not 0")).document["detail"]
 
 
-@pytest.mark.parametrize("name", ["token", "owner", "password", "url", "backend", "status", "type", "a-b", "1st", "x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("token", "owner", "password", "url", "backend", "name", "status", "type", "a-b", "1st", "x"),
+        *("api_key", "apiKey", "X_API_Key", "authorization", "Authorization", "set_cookie", "session_id", "dsn"),
+        *("access_token", "client_secret", "db_password", "passwd", "private_key", "DATABASE_URL", "host"),
+    ],
+)
 def test_a_fact_that_is_private_or_misnamed_stays_here(name: str) -> None:
     before = problem(make(StaleToken)).document
     assert problem(make(StaleToken, **{name: "secret"})).document == before
@@ -111,6 +160,27 @@ def test_a_fact_that_is_no_plain_json_is_left_out(value: object) -> None:
     assert "fact" not in problem(make(KeyReused, fact=value)).document
 
 
+def test_a_fact_that_holds_a_private_one_stays_here() -> None:
+    error = make(KeyReused, request={"headers": [{"authorization": "Bearer hunter2"}]}, other={"amount": 5})
+    assert problem(error).document["other"] == {"amount": 5}
+    assert b"hunter2" not in problem(error).body()
+
+
+class Broken(HoldfastError):
+    title = b"bytes"  # type: ignore[assignment]
+    code = None  # type: ignore[assignment]
+    status = 400
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def test_an_error_that_cannot_even_be_written_out_has_a_document() -> None:
+    described = problem(Broken("x"))
+    assert described.document == {"type": PROBLEM_TYPES + "error", "title": "b'bytes'", "status": 400}
+    assert described.body()
+
+
 def test_a_fact_that_holds_itself_is_left_out() -> None:
     loop: list[Any] = []
     loop.append(loop)
@@ -135,6 +205,7 @@ def test_plain_facts_are_extension_members(value: object) -> None:
         (59.2, "60"),
         (-5, "0"),
         (1e300, "2147483648"),
+        (10**400, "2147483648"),
         (float("inf"), "2147483648"),
         (float("nan"), None),
         (None, None),
