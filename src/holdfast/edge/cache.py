@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, assert_never
 from holdfast import checks, signals
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.edge import cache_status
-from holdfast.edge._asgi import Application, Message, Receive, Scope, Send
+from holdfast.edge._asgi import Application, Message, Receive, Scope, Send, with_header_list
 from holdfast.edge.collector import Collector
 from holdfast.edge.conditional import CONDITIONS, is_not_modified
 from holdfast.edge.decision import Bypass, Fresh, Miss, StaleRevalidate, decide
@@ -161,6 +161,7 @@ class EdgeCache:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = with_header_list(scope)
         request = read_request(scope, self._key)
         found = None
         if request.bypass is None:

@@ -23,7 +23,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from holdfast.edge._asgi import Application, Message, Receive, Scope, Send
+from holdfast.edge._asgi import Application, Message, Receive, Scope, Send, with_header_list
 from holdfast.edge.collector import Collector
 from holdfast.edge.entry import Entry
 from holdfast.edge.storage import NotStorable
@@ -167,6 +167,7 @@ class Flight:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def _send(self, message: Message) -> None:
+        message = with_header_list(message)
         collecting = self.collector.outcome is None
         self.collector.feed(message)
         if self._reading:

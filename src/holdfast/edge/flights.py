@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 
 from holdfast.clock import Clock
-from holdfast.edge._asgi import Application, Message, Receive, Scope, Send
+from holdfast.edge._asgi import Application, Message, Receive, Scope, Send, with_header_list
 from holdfast.edge.collector import Collector
 from holdfast.edge.conditional import CONDITIONS, without_conditions
 from holdfast.edge.entry import Entry
@@ -71,6 +71,7 @@ class Flights:
         """
 
         async def collecting_send(message: Message) -> None:
+            message = with_header_list(message)
             undecided = collector.outcome is None
             collector.feed(message)
             if undecided and collector.outcome is not None:

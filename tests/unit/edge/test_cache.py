@@ -64,6 +64,24 @@ async def test_the_status_of_an_inner_cache_stays_in_front() -> None:
     assert (await ask(cache)).cache == "inner; hit, holdfast; hit; ttl=60"
 
 
+@pytest.mark.parametrize("request_headers", [{}, {"authorization": "me"}, {"range": "bytes=0-1"}])
+async def test_headers_that_can_be_read_only_once_reach_everybody(request_headers: dict[str, str]) -> None:
+    """ASGI: headers are an iterable, of a request as of a response."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        lines = [(b"content-length", b"2"), (b"x-seen", b"%d" % len(list(scope["headers"])))]
+        await send({"type": "http.response.start", "status": 200, "headers": (line for line in lines)})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    cache, _ = caching(app, ttl=60)
+    for _ in range(2):
+        answer = Answer()
+        scope = make_scope(headers=request_headers)
+        await cache({**scope, "headers": iter(scope["headers"])}, no_content, answer.send)
+        assert answer.header("content-length") == "2"
+        assert answer.header("x-seen") == str(1 + len(request_headers))
+
+
 async def test_a_caller_may_change_the_headers_it_got() -> None:
     cache, _ = caching(Origin(), ttl=60)
     await ask(cache)
