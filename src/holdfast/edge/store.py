@@ -16,6 +16,9 @@ from holdfast.edge.request import Variant, selecting
 
 __all__ = ["MemoryStore", "Store"]
 
+# A full store gives one key no more than this part of itself before the key's own variants make room.
+_LARGEST_SHARE = 1 / 8
+
 
 class Store(Protocol):
     """A bounded map from (key, selecting request fields) to stored responses.
@@ -57,8 +60,11 @@ class _Variants:
         variant = selecting(self.vary, headers)
         self.entries.pop(variant, None)
         if len(self.entries) >= limit:
-            del self.entries[next(iter(self.entries))]
+            self.drop_oldest()
         self.entries[variant] = entry
+
+    def drop_oldest(self) -> None:
+        del self.entries[next(iter(self.entries))]
 
     @property
     def size_bytes(self) -> int:
@@ -67,6 +73,9 @@ class _Variants:
 
 class MemoryStore:
     """Keeps responses in this process and drops the keys used longest ago.
+
+    Whoever invents values for a field that a response varies on fills its key, not the store: once there
+    is no room left, a key with more than an eighth of it drops its own oldest variants.
 
     Args:
         max_entries: most responses, variants counted, >= 1.
@@ -92,19 +101,30 @@ class MemoryStore:
         return variants.entries.get(selecting(variants.vary, headers)) or VaryMiss(variants.vary)
 
     async def put(self, key: str, entry: Entry, headers: Mapping[bytes, bytes]) -> None:
-        """Store `entry`; whole keys, least recently used first, make room for it."""
+        """Store `entry`; older variants of a large key, then keys used longest ago, make room for it."""
         variants = self._keys.pop(key, None) or _Variants()
         self._count(key, variants, -1)
         variants.put(entry, headers, limit=min(self._max_variants, self._max_entries))
         self._keys[key] = variants
         self._count(key, variants, +1)
         while self.entries > self._max_entries or self.size_bytes > self._max_bytes:
-            self._count(*self._keys.popitem(last=False), -1)
+            if self._is_too_large(variants):
+                self._count(key, variants, -1)
+                variants.drop_oldest()
+                self._count(key, variants, +1)
+            else:
+                self._count(*self._keys.popitem(last=False), -1)
 
     async def delete(self, key: str) -> None:
         """Forget all variants of `key`."""
         if (variants := self._keys.pop(key, None)) is not None:
             self._count(key, variants, -1)
+
+    def _is_too_large(self, variants: _Variants) -> bool:
+        if len(variants.entries) <= 1:
+            return False
+        share = max(len(variants.entries) / self._max_entries, variants.size_bytes / self._max_bytes)
+        return share > _LARGEST_SHARE
 
     def _count(self, key: str, variants: _Variants, sign: int) -> None:
         self.entries += sign * len(variants.entries)

@@ -41,6 +41,45 @@ async def test_answers_that_vary_on_different_fields_in_turn_are_kept_side_by_si
     assert [getattr(each, "body", None) for each in found] == [b"first", b"second"]
 
 
+async def kept(memory: MemoryStore, keys: list[str], headers: dict[bytes, bytes]) -> list[bool]:
+    return [isinstance(await memory.get(key, headers), Entry) for key in keys]
+
+
+async def test_invented_variants_of_one_key_do_not_evict_the_others() -> None:
+    """32 variants of the longest body could take half of the default store, and a small store whole."""
+    memory = store(max_bytes=100_000, max_variants=32)
+    others = [f"other {number}" for number in range(7)]
+    for key in others:
+        await memory.put(key, entry(b"x" * 9_000), {})
+    for number in range(100):
+        headers = {b"a": b"%d" % number}
+        await memory.put("key", entry(b"x" * 9_000, b"a", headers=headers), headers)
+        assert await kept(memory, ["key"], headers) == [True]
+    assert await kept(memory, others, {}) == [True] * 7
+
+
+async def test_invented_variants_do_not_use_up_the_entries_either() -> None:
+    memory = store(max_entries=32, max_variants=32)
+    others = [f"other {number}" for number in range(20)]
+    for key in others:
+        await memory.put(key, entry(b""), {})
+    for number in range(100):
+        headers = {b"a": b"%d" % number}
+        await memory.put("key", entry(b"", b"a", headers=headers), headers)
+    assert await kept(memory, others, {}) == [True] * 20
+
+
+async def test_in_a_full_store_a_key_with_a_few_variants_keeps_them() -> None:
+    """Otherwise two languages of one page would drive each other out for ever."""
+    memory = store(max_entries=32)
+    for number in range(50):
+        await memory.put(f"other {number}", entry(b""), {})
+    languages = [{b"a": language} for language in (b"de", b"fr", b"it", b"es")]
+    for headers in languages:
+        await memory.put("key", entry(b"", b"a", headers=headers), headers)
+    assert [await kept(memory, ["key"], headers) for headers in languages] == [[True]] * 4
+
+
 steps = st.tuples(
     st.sampled_from(["put", "put", "get", "delete"]),
     st.sampled_from("klmn"),
