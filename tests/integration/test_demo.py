@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from holdfast.demo.orders import SHIPPED
@@ -46,6 +51,14 @@ def few_orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture
+def two_orders(tmp_path: Path) -> Path:
+    """Two orders of two people."""
+    file = tmp_path / "two.csv"
+    file.write_text("order,account,amount,tier\no-1,ann,10.00,premium\no-2,bob,5.00,premium\n")
+    return file
+
+
 def test_the_books_balance_on_sqlite() -> None:
     """Every line is green, in under a minute, with all kills done."""
     code, audit = demo()
@@ -70,6 +83,42 @@ def test_each_pattern_is_missed(pattern: str, few_orders: Path) -> None:
     assert pattern in red(audit), audit
     assert code == 1
     assert audit["ok"] is False
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Yield a demo whose output is a pipe; it has ended after the block."""
+    command = [sys.executable, "-m", "holdfast", "demo", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> list[str]:
+    """Return the lines that the demo prints up to the first that matches."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if re.search(pattern, line):
+            return lines
+    pytest.fail(f"the demo ended without {pattern!r}:\n{''.join(lines)}")
+
+
+def test_a_service_that_is_kept_up_takes_new_payments(two_orders: Path) -> None:
+    """After the audit, everybody behind the service still lives; Ctrl-C then ends it with the code of the audit."""
+    with running("--serve", "--orders", str(two_orders)) as process:
+        printed = "".join(read_until(process, "Ctrl-C ends it"))
+        for number, base in enumerate(re.findall(r"serving (http://127.0.0.1:\d+)/docs", printed)):
+            order = {"order": f"new-{number}", "account": "ann", "amount_cents": 100}
+            headers = {"Idempotency-Key": f"new-{number}", "X-API-Key": "premium-ann"}
+            answer = httpx.post(f"{base}/payments", json=order, headers=headers, timeout=20)
+            assert answer.status_code == 201, answer.text
+            assert answer.json()["order"] == f"new-{number}"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
 
 
 def test_every_pattern_has_a_line() -> None:

@@ -45,7 +45,7 @@ class Member:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it, or start it again."""
+        """Start it, or start it again; call it in the main thread, which it does not outlive."""
         with self._log.open("ab") as log:
             self._process = _spawn([sys.executable, "-m", "holdfast.demo.member", *self._arguments], log)
 
@@ -141,6 +141,7 @@ def _spawn(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _die_with_parent() -> None:
-    # When the demo itself is killed, nothing of it stays (Linux; elsewhere the finally clauses must do).
+    # When the demo itself is killed, nothing of it stays (Linux; elsewhere the finally clauses must do). The signal
+    # comes when the *thread* that started the child ends: a child started in a thread of a pool dies with the pool.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

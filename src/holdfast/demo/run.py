@@ -18,7 +18,7 @@ from holdfast.demo.books import BooksReader
 from holdfast.demo.client import Clients
 from holdfast.demo.director import Director
 from holdfast.demo.orders import Order
-from holdfast.demo.processes import Fleet, fleet, free_ports, wait_for_port
+from holdfast.demo.processes import Fleet, Member, fleet, free_ports, wait_for_port
 from holdfast.demo.settings import Addresses, Settings
 from holdfast.demo.stores import stores
 from holdfast.demo.view import Snapshot, View, as_json, table
@@ -77,7 +77,7 @@ async def _play(
     )
     reader = BooksReader(settings)
     async with reader:
-        await asyncio.to_thread(_start, settings, processes)
+        await _started(_start(settings, processes))
         begun = time.monotonic()
         clients = Clients(settings, options.orders)
         director = Director(settings, processes, clients, view)
@@ -103,17 +103,20 @@ async def _play(
         return audit(books, settings), time.monotonic() - begun, clients
 
 
-def _start(settings: Settings, processes: Fleet) -> None:
-    port = settings.addresses.provider_port
-    wait_for_port(port, seconds=START_SECONDS, member=processes.add("provider", "provider", str(port)))
-    workers = [
-        (each, processes.add(f"worker-{number}", "worker", str(each), f"worker-{number}"))
-        for number, each in enumerate(settings.addresses.worker_ports, start=1)
-    ]
+def _start(settings: Settings, processes: Fleet) -> dict[int, Member]:
+    """Start everybody; returns who is to listen on which port."""
+    addresses = settings.addresses
+    listening = {addresses.provider_port: processes.add("provider", "provider", str(addresses.provider_port))}
+    for number, port in enumerate(addresses.worker_ports, start=1):
+        listening[port] = processes.add(f"worker-{number}", "worker", str(port), f"worker-{number}")
     processes.add("relay", "relay")
     processes.add("consumer", "consumer")
-    for each, member in workers:
-        wait_for_port(each, seconds=START_SECONDS, member=member)
+    return listening
+
+
+async def _started(listening: dict[int, Member]) -> None:
+    for port, member in listening.items():
+        await asyncio.to_thread(wait_for_port, port, seconds=START_SECONDS, member=member)
 
 
 async def _watch(
