@@ -26,6 +26,9 @@ SLOWEST_ANSWER = 14.0
 # What a worker may ask a dead provider: what was under way when it died, and then its probes, with retries.
 CALLS_UNDER_WAY, PROBES_PER_SECOND = 80, 16
 LEAST_FROM_CACHE = 0.5
+# What the service may answer on such a day: paid, another holds the order or the key (or has paid), above quota, and
+# a provider that failed or was not asked. No answer at all is what a killed worker gives.
+EXPECTED_ANSWERS = {201, 409, 429, 502, 503}
 # From so many orders on, every fault must have had its turn.
 ENOUGH_ORDERS = 100
 NAMES_SHOWN = 3
@@ -81,7 +84,11 @@ class Books:
 def read_provider(file: Path) -> list[dict[str, Any]]:
     """The charges in the provider's ledger file."""
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return [line for line in lines if line["event"] == "charge"]
+    return [_without_stamp(line) for line in lines if line["event"] == "charge"]
+
+
+def _without_stamp(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name not in {"at", "event"}}
 
 
 def audit(books: Books, settings: Settings) -> list[Line]:
@@ -89,7 +96,10 @@ def audit(books: Books, settings: Settings) -> list[Line]:
     return [
         _nothing_lost(books),
         _charged_once(books),
+        _charged_as_ordered(books),
+        _receipts_are_true(books),
         _same_answer(books),
+        _answers_expected(books),
         _store_equals_provider(books),
         _none_missing(books),
         _none_twice(books),
@@ -122,6 +132,27 @@ def _charged_once(books: Books) -> Line:
     return Line("every order is charged exactly once", "lock", not wrong and not unknown, detail)
 
 
+def _charged_as_ordered(books: Books) -> Line:
+    payments = {attempt.payment for attempt in books.clients.attempts}
+    asked = {(each.order.order, each.payer, each.order.amount_cents) for each in payments}
+    wrong = [c["order"] for c in books.charges if (c["order"], c["account"], c["amount_cents"]) not in asked]
+    detail = f"amount and account of {len(books.charges)} charges compared" + _some(wrong, "not as ordered")
+    return Line("every charge is what a client asked for", "all", not wrong, detail)
+
+
+def _receipts_are_true(books: Books) -> Line:
+    ledger = {charge["charge"]: charge for charge in books.charges}
+    receipts = [attempt for attempt in books.clients.attempts if attempt.status == HTTPStatus.CREATED]
+    wrong = [
+        receipt.payment.order.order
+        for receipt in receipts
+        if receipt.body != ledger.get(receipt.body.get("charge"))
+        or (receipt.body["order"], receipt.body["account"]) != (receipt.payment.order.order, receipt.payment.payer)
+    ]
+    detail = f"{len(receipts)} receipts looked up" + _some(wrong, "not there")
+    return Line("every receipt is in the provider's ledger", "all", not wrong, detail)
+
+
 def _same_answer(books: Books) -> Line:
     answers: dict[str, set[str]] = defaultdict(set)
     repeats = 0
@@ -132,6 +163,14 @@ def _same_answer(books: Books) -> Line:
     torn = [key for key, seen in answers.items() if len(seen) > 1]
     detail = f"{repeats} repeated requests" + _some(torn, "got another answer")
     return Line("a repeated request gets its first answer", "idempotency", not torn and repeats > 0, detail)
+
+
+def _answers_expected(books: Books) -> Line:
+    answers = Counter(attempt.status for attempt in books.clients.attempts if attempt.status is not None)
+    odd = sorted(set(answers) - EXPECTED_ANSWERS)
+    detail = f"{answers.total()} answers, legal are {', '.join(map(str, sorted(EXPECTED_ANSWERS)))}"
+    counts = [f"{answers[status]} x {status}" for status in odd]
+    return Line("no client gets an answer it cannot expect", "all", not odd, detail + _some(counts, "others"))
 
 
 def _store_equals_provider(books: Books) -> Line:
@@ -169,12 +208,13 @@ def _none_missing(books: Books) -> Line:
 def _none_twice(books: Books) -> Line:
     replay = _replay(books.events)
     over = sum(max(0, cents - replay[account]) for account, cents in books.balances.items())
+    unknown = [account for account in books.balances if account not in replay]
     detail = f"{len(books.balances)} accounts compared with a replay"
     return books.line(
         "no payment is booked twice",
         "dedup",
-        ok=over == 0,
-        detail=detail + _lack(over, "too much"),
+        ok=over == 0 and not unknown,
+        detail=detail + _lack(over, "too much") + _some(unknown, "without a payment"),
         shown="consumer" in books.cut_at_the_worst and bool(books.balances),
     )
 

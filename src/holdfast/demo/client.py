@@ -119,9 +119,9 @@ class Clients:
         headers = {"Idempotency-Key": payment.key, "X-API-Key": f"{order.tier}-{order.account}"}
         try:
             answer = await http.post(f"http://127.0.0.1:{port}/payments", json=body, headers=headers)
-            parsed = answer.json()
-        except (httpx.TransportError, ValueError):
+        except httpx.TransportError:
             return Attempt(payment, sent, time.monotonic(), None)
+        parsed = _parsed(answer)
         if "retry-after" in answer.headers:
             parsed.setdefault("retry_after", float(answer.headers["retry-after"]))
         return Attempt(payment, sent, time.monotonic(), answer.status_code, parsed)
@@ -142,6 +142,15 @@ class Clients:
                     self.reads += 1
                     self.reads_from_cache += "; hit" in answer.headers.get("cache-status", "")
             await asyncio.sleep(READ_EVERY)
+
+
+def _parsed(answer: httpx.Response) -> dict[str, Any]:
+    """The body, or an empty one: an error page is an answer, too, and its status is what counts."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _payments(number: int, order: Order, seed: int) -> Iterable[Payment]:
