@@ -31,7 +31,7 @@ LEAST_FROM_CACHE = 0.5
 EXPECTED_ANSWERS = {201, 409, 429, 502, 503}
 # From so many orders on, every fault must have had its turn.
 ENOUGH_ORDERS = 100
-NAMES_SHOWN = 3
+NAMES_SHOWN, NAME_SHOWN = 3, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +115,18 @@ def audit(books: Books, settings: Settings) -> list[Line]:
 def _nothing_lost(books: Books) -> Line:
     paid = {a.payment.order.order for a in books.clients.attempts if a.status == HTTPStatus.CREATED}
     missing = [order.order for order in books.orders if order.order not in paid]
-    ok = not missing and not books.clients.unsettled
-    detail = f"{len(paid)} of {len(books.orders)} orders paid" + _some(missing, "without an answer")
-    return Line("every order is paid, nothing is lost", "all", ok, detail)
+    given_up = [each.order.order for each in books.clients.unsettled if each.order.order in paid]
+    why = _last_answers(books.clients)
+    detail = f"{len(paid)} of {len(books.orders)} orders paid"
+    detail += _some(missing, "without a receipt", why) + _some(given_up, "with a payer who gave up", why)
+    return Line("every order is paid, nothing is lost", "all", not missing and not given_up, detail)
+
+
+def _last_answers(clients: Clients) -> dict[str, str]:
+    """Order -> how its last try ended, or that of the payer who gave up."""
+    of_key = {attempt.payment.key: attempt.end for attempt in clients.attempts}
+    last = {attempt.payment.order.order: attempt.end for attempt in clients.attempts}
+    return last | {each.order.order: of_key.get(each.key, "none") for each in clients.unsettled}
 
 
 def _charged_once(books: Books) -> Line:
@@ -223,8 +232,7 @@ def _quotas(books: Books) -> Line:
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for attempt in books.clients.attempts:
         if attempt.status is not None and attempt.status != HTTPStatus.TOO_MANY_REQUESTS:
-            order = attempt.payment.order
-            spans[f"{order.tier}-{order.account}"].append((attempt.sent, attempt.received))
+            spans[attempt.payment.order.api_key].append((attempt.sent, attempt.received))
     excess = {key: _excess(requests, TIERS[key.partition("-")[0]]) for key, requests in spans.items()}
     refused = sum(attempt.status == HTTPStatus.TOO_MANY_REQUESTS for attempt in books.clients.attempts)
     over = [key for key, more in excess.items() if more > 0]
@@ -281,11 +289,16 @@ def _reads_from_cache(books: Books) -> Line:
     return Line("balances are read from the edge", "cache", share >= LEAST_FROM_CACHE, detail)
 
 
-def _some(names: Sequence[str], what: str) -> str:
+def _some(names: Sequence[str], what: str, why: Mapping[str, str] | None = None) -> str:
     if not names:
         return ""
-    shown = ", ".join(str(name)[:24] for name in names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
-    return f"; {len(names)} {what}: {shown}"
+    reasons = {name: f" (last answer: {why.get(name, 'none')})" if why else "" for name in names[:NAMES_SHOWN]}
+    shown = ", ".join(f"{_short(name)}{reason}" for name, reason in reasons.items())
+    return f"; {len(names)} {what}: {shown}{', ...' if len(names) > NAMES_SHOWN else ''}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_SHOWN else f"{name[: NAME_SHOWN - 3]}..."
 
 
 def _money(cents: int) -> str:

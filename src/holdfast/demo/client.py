@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -28,6 +29,8 @@ PACE_SECONDS = 0.04
 TWICE_EVERY, TWO_PAYERS_EVERY, RUSH_EVERY, RUSH_SIZE = 5, 7, 75, 32
 READ_EVERY = 0.02
 SETTLED = "already-paid"
+# What the service refuses now and may do later: somebody else holds the order or the key, or the quota is used up.
+PASSING = {httpx.codes.CONFLICT, httpx.codes.TOO_MANY_REQUESTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,18 @@ class Attempt:
 
     @property
     def final(self) -> bool:
-        """Whether the client need not ask again."""
+        """Whether the order is paid, as far as this client is concerned."""
         return self.status == httpx.codes.CREATED or (self.status == httpx.codes.CONFLICT and self.code == SETTLED)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the same request can only get the same refusal: the client is wrong, says the service."""
+        return self.status is not None and httpx.codes.is_client_error(self.status) and self.status not in PASSING
+
+    @property
+    def end(self) -> str:
+        """How it ended, in a few words."""
+        return "no answer" if self.status is None else f"{self.status} {self.code}".rstrip()
 
 
 class Clients:
@@ -108,6 +121,8 @@ class Clients:
             if attempt.final:
                 self.settled += 1
                 return
+            if attempt.hopeless:
+                break
             tries += 1
             await asyncio.sleep(self._pause(attempt, tries))
         self.unsettled.append(payment)
@@ -116,7 +131,7 @@ class Clients:
         order = payment.order
         sent = time.monotonic()
         body = {"order": order.order, "account": payment.payer, "amount_cents": order.amount_cents}
-        headers = {"Idempotency-Key": payment.key, "X-API-Key": f"{order.tier}-{order.account}"}
+        headers = {"Idempotency-Key": payment.key, "X-API-Key": quote(order.api_key, safe="")}
         try:
             answer = await http.post(f"http://127.0.0.1:{port}/payments", json=body, headers=headers)
         except httpx.TransportError:

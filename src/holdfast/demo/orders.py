@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from holdfast import checks
-from holdfast.demo.settings import TIERS
+from holdfast.demo.settings import LONGEST_NAME, TIERS
 from holdfast.errors import ConfigurationError
 
 __all__ = ["SHIPPED", "Order", "read_orders"]
@@ -27,6 +27,11 @@ class Order:
     account: str
     amount_cents: int
     tier: str
+
+    @property
+    def api_key(self) -> str:
+        """What its account's requests are counted under."""
+        return f"{self.tier}-{self.account}"
 
 
 def read_orders(file: Path) -> list[Order]:
@@ -69,11 +74,17 @@ def _order(row: dict[str, str]) -> Order:
     if tier not in TIERS:
         raise ConfigurationError(f"tier={tier!r} is not legal: give one of {', '.join(TIERS)}")
     return Order(
-        order=checks.key("order", row["order"] or ""),
-        account=checks.key("account", row["account"] or ""),
+        order=_name("order", row["order"] or ""),
+        account=_name("account", row["account"] or ""),
         amount_cents=_cents(row["amount"] or ""),
         tier=tier,
     )
+
+
+def _name(column: str, text: str) -> str:
+    if not 0 < len(text) <= LONGEST_NAME:
+        raise ConfigurationError(f"{column} must have 1 to {LONGEST_NAME} characters, not {len(text)}")
+    return checks.key(column, text)
 
 
 def _cents(text: str) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 from fastapi import FastAPI, Header
@@ -25,7 +26,7 @@ from holdfast.backends import AsyncBackend, connect_async
 from holdfast.demo.books import balances_of, record_payment, recorded_payment
 from holdfast.demo.guard import ProviderClient
 from holdfast.demo.publishing import DirectPublisher
-from holdfast.demo.settings import TIERS, Settings
+from holdfast.demo.settings import LONGEST_NAME, TIERS, Settings
 from holdfast.edge import EdgeCache
 from holdfast.errors import HoldfastError, RateLimited
 from holdfast.idempotency import idempotency_key as make_key
@@ -48,8 +49,8 @@ class AlreadyPaid(HoldfastError):
 class PaymentRequest(BaseModel):
     """The body of POST /payments."""
 
-    order: str = Field(min_length=1, max_length=200)
-    account: str = Field(min_length=1, max_length=200)
+    order: str = Field(min_length=1, max_length=LONGEST_NAME)
+    account: str = Field(min_length=1, max_length=LONGEST_NAME)
     amount_cents: int = Field(gt=0)
 
 
@@ -145,9 +146,10 @@ def create_app(settings: Settings, name: str) -> Any:
 
     @app.post("/payments")
     async def pay(payment: PaymentRequest, idempotency_key: str = Header(), x_api_key: str = Header()) -> JSONResponse:
+        api_key = unquote(x_api_key)  # a header holds ASCII only, so names are percent-encoded in it
         if settings.uses("ratelimit"):
-            await service.admit(x_api_key)
-        return JSONResponse(await service.pay(payment, idempotency_key, x_api_key), 201)
+            await service.admit(api_key)
+        return JSONResponse(await service.pay(payment, idempotency_key, api_key), 201)
 
     @app.get("/balances")
     async def balances() -> JSONResponse:

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-__all__ = ["PATTERNS", "TIERS", "Addresses", "Settings", "Tier"]
+__all__ = ["LONGEST_NAME", "PATTERNS", "TIERS", "Addresses", "Settings", "Tier"]
 
+# Most characters of an order's or an account's name. The names of keys, locks and streams are made of them by a
+# prefix, and have at most 255.
+LONGEST_NAME = 200
 # What can be left out with --without, and what then goes wrong.
 PATTERNS = {
     "breaker": "a provider that is down is called again and again",

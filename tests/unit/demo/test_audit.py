@@ -261,3 +261,18 @@ def test_a_falsified_fact_reddens_its_line(fraud: Fraud) -> None:
 
 def test_every_line_has_a_fact_that_reddens_it() -> None:
     assert {fraud.title for fraud in FRAUDS} == {line.title for line in audit(true_books(), SETTINGS)}
+
+
+def test_an_order_without_receipt_says_what_it_was_answered_last() -> None:
+    """The reason is on the screen, not only in a log."""
+    books = no_answers(201)(true_books())
+    paid = next(line for line in audit(books, SETTINGS) if line.title == PAID)
+    assert "9 without a receipt: o-0 (last answer: 409 already-paid)" in paid.detail
+    assert "o-2 (last answer: no answer), ..." in paid.detail
+
+
+def test_a_payer_who_gives_up_is_named_although_the_order_is_paid() -> None:
+    books = more(422, "validation")(true_books())
+    books.clients.unsettled.append(books.clients.attempts[-1].payment)
+    paid = next(line for line in audit(books, SETTINGS) if line.title == PAID)
+    assert paid.detail == "9 of 9 orders paid; 1 with a payer who gave up: o-1 (last answer: 422 validation)"

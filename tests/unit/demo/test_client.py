@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -34,3 +35,30 @@ async def test_an_error_page_is_an_answer(page: str) -> None:
     attempt, _ = await tried(httpx.Response(500, text=page))
     assert attempt.status == 500
     assert attempt.body == {}
+
+
+@pytest.mark.parametrize("account", ["Jörg", "日本", "per cent %41", "tab\u00a0less ", "a" * 200])
+async def test_every_account_fits_into_the_header(account: str) -> None:
+    """The API key is ASCII on the wire and the account's own name again in the service."""
+    _, request = await tried(httpx.Response(201, json={}), Order("o-1", account, 100, "premium"))
+    assert request.headers["x-api-key"].isascii()
+    assert unquote(request.headers["x-api-key"]) == f"premium-{account}"
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+async def test_what_is_wrong_for_good_is_asked_once(status: int) -> None:
+    """The payer gives up at once, and the try says why."""
+    clients = Clients(SETTINGS, [Order("o-1", "ann", 100, "free")])
+    _, payment = clients._payments[0]
+    answer = httpx.Response(status, json={"type": "https://holdfast.dev/problems/wrong"})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer)) as http:
+        await clients._pay(http, payment)
+    assert clients.unsettled == [payment]
+    assert [attempt.end for attempt in clients.attempts] == [f"{status} wrong"]
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 502, 503, None])
+def test_what_may_pass_is_asked_again(status: int | None) -> None:
+    """Only a refusal that blames the client is hopeless."""
+    _, payment = Clients(SETTINGS, [Order("o-1", "ann", 100, "free")])._payments[0]
+    assert not Attempt(payment, 0.0, 1.0, status).hopeless
