@@ -143,7 +143,7 @@ def test_every_pattern_has_a_line() -> None:
     ("text", "complaint"),
     [
         ("order,account\n1,a\n", "lacks amount"),
-        ("order,account,amount\n", "holds no orders"),
+        ("order,account,amount\n", "line 1: it holds no orders"),
         ("order,account,amount\n1,a,ten\n", "line 2: amount='ten' is not legal"),
         ("order,account,amount\n1,a,1.005\n", "amount='1.005' is not legal"),
         ("order,account,amount\n1,a,-1\n", "amount='-1' is not legal"),

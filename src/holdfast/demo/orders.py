@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from holdfast import checks
@@ -17,6 +19,8 @@ SHIPPED = Path(__file__).with_name("orders.csv")
 COLUMNS = ("order", "account", "amount", "tier")
 MOST_ORDERS = 100_000
 LARGEST_AMOUNT = Decimal(1_000_000)
+VALUE_SHOWN = 40
+AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2}0*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +46,66 @@ def read_orders(file: Path) -> list[Order]:
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            orders = _read(csv.DictReader(lines), file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigurationError(f"orders file {file}: {error}") from error
-    if not orders:
-        raise ConfigurationError(f"orders file {file} holds no orders")
+            orders = _read(lines)
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"orders file {file} is not UTF-8: save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(f"orders file {file} cannot be read: {error.strerror}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"orders file {file}, {error}") from None
     return orders
 
 
-def _read(rows: csv.DictReader[str], file: Path) -> list[Order]:
-    missing = [column for column in COLUMNS[:3] if column not in (rows.fieldnames or ())]
-    if missing:
-        message = f"orders file {file}: the first line lacks {', '.join(missing)}; it reads {','.join(COLUMNS)}"
-        raise ConfigurationError(message)
+def _read(lines: Iterable[str]) -> list[Order]:
+    rows = csv.reader(lines, strict=True)
     orders: dict[str, Order] = {}
-    for row in rows:
-        try:
-            order = _order(row)
-            if order.order in orders:
-                raise ConfigurationError(f"order={order.order!r} is there twice; each order is paid once")  # noqa: TRY301 - the line is added below
-        except ConfigurationError as error:
-            raise ConfigurationError(f"orders file {file}, line {rows.line_num}: {error}") from None
-        orders[order.order] = order
-        if len(orders) > MOST_ORDERS:
-            raise ConfigurationError(f"orders file {file} holds more than {MOST_ORDERS} orders")
+    try:
+        columns = _columns(next(rows, []))
+        for row in rows:
+            if row:
+                _add(orders, _order(_cells(columns, row)))
+    except (ConfigurationError, csv.Error) as error:
+        raise ConfigurationError(f"line {max(1, rows.line_num)}: {error}") from None
+    if not orders:
+        raise ConfigurationError(f"line {rows.line_num}: it holds no orders")
     return list(orders.values())
+
+
+def _columns(first_line: list[str]) -> list[str]:
+    columns = [name.strip() for name in first_line]
+    missing = [column for column in COLUMNS[:3] if column not in columns]
+    if missing and len(columns) == 1 and (separator := re.search(r"[;\t]", columns[0])):
+        raise ConfigurationError(f"columns are separated by {separator[0]!r}: save it with commas")
+    if missing:
+        raise ConfigurationError(f"the first line lacks {', '.join(missing)}; it reads {','.join(COLUMNS)}")
+    twice = [column for column in COLUMNS if columns.count(column) > 1]
+    if twice:
+        raise ConfigurationError(f"the first line names {', '.join(twice)} twice")
+    return columns
+
+
+def _cells(columns: list[str], row: list[str]) -> dict[str, str]:
+    if len(row) != len(columns):
+        raise ConfigurationError(f"it has {len(row)} columns, the first line has {len(columns)}")
+    return {column: cell.strip() for column, cell in zip(columns, row, strict=True)}
+
+
+def _add(orders: dict[str, Order], order: Order) -> None:
+    if order.order in orders:
+        raise ConfigurationError(f"order={order.order!r} is there twice; each order is paid once")
+    if len(orders) == MOST_ORDERS:
+        raise ConfigurationError(f"it holds more than {MOST_ORDERS} orders")
+    orders[order.order] = order
 
 
 def _order(row: dict[str, str]) -> Order:
     tier = row.get("tier") or "standard"
     if tier not in TIERS:
-        raise ConfigurationError(f"tier={tier!r} is not legal: give one of {', '.join(TIERS)}")
+        raise ConfigurationError(f"tier={tier[:VALUE_SHOWN]!r} is not legal: give one of {', '.join(TIERS)}")
     return Order(
-        order=_name("order", row["order"] or ""),
-        account=_name("account", row["account"] or ""),
-        amount_cents=_cents(row["amount"] or ""),
+        order=_name("order", row["order"]),
+        account=_name("account", row["account"]),
+        amount_cents=_cents(row["amount"]),
         tier=tier,
     )
 
@@ -88,12 +117,9 @@ def _name(column: str, text: str) -> str:
 
 
 def _cents(text: str) -> int:
-    legal = f"a decimal number with at most two places, above 0 and up to {LARGEST_AMOUNT}"
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise ConfigurationError(f"amount={text!r} is not legal: give {legal}") from None
-    cents = amount * 100
-    if not amount.is_finite() or not 0 < amount <= LARGEST_AMOUNT or cents != cents.to_integral_value():
-        raise ConfigurationError(f"amount={text!r} is not legal: give {legal}")
-    return int(cents)
+    # Decimal alone would take 1_000, 1e9, NaN and the digits of other alphabets.
+    amount = Decimal(text) if AMOUNT.fullmatch(text) else Decimal(0)
+    if not 0 < amount <= LARGEST_AMOUNT:
+        legal = f"a number above 0 and up to {LARGEST_AMOUNT}, with at most two decimal places, such as 12.50"
+        raise ConfigurationError(f"amount={text[:VALUE_SHOWN]!r} is not legal: give {legal}")
+    return int(amount * 100)
