@@ -39,7 +39,12 @@ def demo(*arguments: str) -> tuple[int, dict[str, Any]]:
 
 def red(audit: dict[str, Any]) -> dict[str, str]:
     """The lines that failed: pattern -> detail."""
-    return {line["pattern"]: line["detail"] for line in audit["audit"] if not line["ok"]}
+    return {line["pattern"]: line["detail"] for line in audit["audit"] if line["verdict"] == "FAIL"}
+
+
+def not_shown(audit: dict[str, Any]) -> dict[str, str]:
+    """The lines that nothing put to the test: pattern -> detail."""
+    return {line["pattern"]: line["detail"] for line in audit["audit"] if line["verdict"] == "not shown"}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def two_orders(tmp_path: Path) -> Path:
 def test_the_books_balance_on_sqlite() -> None:
     """Every line is green, in under a minute, with all kills done."""
     code, audit = demo()
-    assert red(audit) == {}
+    assert red(audit) == not_shown(audit) == {}
     assert code == 0
     assert audit["ok"] is True
     assert audit["seconds"] < MOST_SECONDS
@@ -72,6 +77,14 @@ def test_the_books_balance_on_sqlite() -> None:
 def test_the_books_balance_on_redis_and_postgres(redis_server: object, postgres_server: object) -> None:
     """The same service, its stores changed by URL."""
     code, audit = demo("--backend", "redis+postgres")
+    assert red(audit) == not_shown(audit) == {}
+    assert code == 0
+
+
+def test_what_orders_give_no_occasion_for_is_not_green(two_orders: Path) -> None:
+    """Without the rate limit, two orders break no quota; the line says so, and what it takes, and does not fail."""
+    code, audit = demo("--without", "ratelimit", "--orders", str(two_orders))
+    assert "to show it takes more requests" in not_shown(audit)["ratelimit"]
     assert red(audit) == {}
     assert code == 0
 
@@ -91,6 +104,9 @@ def test_each_pattern_is_missed(pattern: str, few_orders: Path) -> None:
     """Without it, its own line is red and the exit code is 1."""
     code, audit = demo("--without", pattern, "--orders", str(few_orders))
     assert pattern in red(audit), audit
+    assert "to show it takes" not in red(audit)[pattern]
+    if pattern == "outbox":
+        assert "missing" in red(audit)[pattern]
     assert code == 1
     assert audit["ok"] is False
 

@@ -55,6 +55,7 @@ def _run(options: argparse.Namespace) -> int:
     return run(
         Options(
             orders=read_orders(options.orders or SHIPPED),
+            must_show_all=options.orders is None,
             backend=options.backend,
             seed=options.seed,
             without=frozenset(options.without),

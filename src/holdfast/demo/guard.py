@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx
 
-from holdfast.demo.audit import BULKHEAD_SLOTS
-from holdfast.demo.settings import Settings
+from holdfast.demo.settings import BULKHEAD_SLOTS, Settings
 from holdfast.errors import HoldfastError, LockLost
 from holdfast.resilience import CircuitBreaker, bulkhead, retry, timeout
 

@@ -9,14 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from holdfast.demo.audit import Books, Line, attempts_by_status, audit, read_provider
+from holdfast.demo.audit import audit
 from holdfast.demo.books import BooksReader
 from holdfast.demo.client import Clients
 from holdfast.demo.director import Director
+from holdfast.demo.evidence import Books, Line, attempts_by_status, read_provider
 from holdfast.demo.orders import Order
 from holdfast.demo.processes import Fleet, Member, fleet, free_ports, wait_for_port
 from holdfast.demo.settings import Addresses, Settings
@@ -32,29 +34,25 @@ LOOK_EVERY = 0.25
 RELAY_KILLS = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asked for; see `holdfast demo --help`."""
+    """What the command line asked for; see `holdfast demo --help`.
 
-    def __init__(
-        self,
-        *,
-        orders: Sequence[Order],
-        backend: str,
-        seed: int,
-        without: frozenset[str],
-        serve: bool,
-        json: bool,
-    ) -> None:
-        self.orders = orders
-        self.backend = backend
-        self.seed = seed
-        self.without = without
-        self.serve = serve
-        self.json = json
+    Attributes:
+        must_show_all: whether it is a failure when a fault did not have its turn.
+    """
+
+    orders: Sequence[Order]
+    must_show_all: bool
+    backend: str
+    seed: int
+    without: frozenset[str]
+    serve: bool
+    json: bool
 
 
 def run(options: Options) -> int:
-    """Run the demo; 0 when every line of the audit is green, 1 otherwise."""
+    """Run the demo; 1 when a line of the audit fails, else 0."""
     view = View(quiet=options.json)
     with _folder() as folder, stores(options.backend, folder, view.say) as urls:
         provider_port, *worker_ports = free_ports(1 + WORKERS)
@@ -99,6 +97,7 @@ async def _play(
             provider=await _provider_figures(settings),
             outage=director.outage,
             cut_at_the_worst=frozenset(director.cut_at_the_worst),
+            must_show_all=options.must_show_all,
         )
         return audit(books, settings), time.monotonic() - begun, clients
 
@@ -172,6 +171,9 @@ def _report(options: Options, lines: list[Line], seconds: float, clients: Client
     print(table(lines, color=terminal, columns=shutil.get_terminal_size().columns if terminal else None))
     failed = sum(not line.ok for line in lines)
     verdict = "The books balance." if not failed else f"{failed} of {len(lines)} lines FAIL."
+    not_shown = sum(line.verdict == "not shown" for line in lines)
+    if not_shown:
+        verdict += f"  {not_shown} not shown: these orders gave no occasion."
     print(f"\n{verdict}  {requests} requests, {kills} kills, {seconds:.1f} s, seed {options.seed}.")
 
 

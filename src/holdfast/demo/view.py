@@ -6,14 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TextIO
 
-from holdfast.demo.audit import Line
+from holdfast.demo.evidence import Line
 
 __all__ = ["Snapshot", "View", "as_json", "table"]
 
-GREEN, RED, DIM, BOLD, RESET = "\033[32m", "\033[31m", "\033[2m", "\033[1m", "\033[0m"
+GREEN, RED, YELLOW, DIM, BOLD, RESET = "\033[32m", "\033[31m", "\033[33m", "\033[2m", "\033[1m", "\033[0m"
+COLORS = {"ok": GREEN, "FAIL": RED, "not shown": YELLOW}
 BAR = 16
 ERASE_TWO_LINES = "\r\033[K\033[1A\033[K"
 LINE_EVERY = 1.0
@@ -97,12 +98,13 @@ def _state(at: Snapshot) -> str:
 def table(lines: Sequence[Line], *, color: bool, columns: int | None = None) -> str:
     """The audit as text: a line each, or two where the terminal has fewer `columns` than that needs."""
     paint = _paint if color else _plain
+    verdict = max(4, *(len(line.verdict) for line in lines))
     title = max(len(line.title) for line in lines)
     pattern = max(len(line.pattern) for line in lines) + 2
-    widest = 10 + title + pattern + max(len(line.detail) for line in lines)
-    between = "  " if columns is None or columns >= widest else f"\n{' ' * 8}"
+    widest = 6 + verdict + title + pattern + max(len(line.detail) for line in lines)
+    between = "  " if columns is None or columns >= widest else f"\n{' ' * (4 + verdict)}"
     rows = [
-        f"  {paint(f'{line.verdict:<4}', GREEN if line.ok else RED)}  {line.title:<{title}}  "
+        f"  {paint(line.verdict.ljust(verdict), COLORS[line.verdict])}  {line.title:<{title}}  "
         f"{paint(f'[{line.pattern}]'.ljust(pattern), DIM)}{between}{line.detail}"
         for line in lines
     ]
@@ -110,9 +112,11 @@ def table(lines: Sequence[Line], *, color: bool, columns: int | None = None) -> 
 
 
 def as_json(lines: Sequence[Line], **facts: object) -> str:
-    """The audit for machines."""
-    green = all(line.ok for line in lines)
-    return json.dumps({"ok": green, **facts, "audit": [asdict(line) for line in lines]}, indent=2)
+    """The audit for machines; `ok` says whether no line fails."""
+    rows = [
+        {"title": line.title, "pattern": line.pattern, "verdict": line.verdict, "detail": line.detail} for line in lines
+    ]
+    return json.dumps({"ok": all(line.ok for line in lines), **facts, "audit": rows}, indent=2)
 
 
 def _paint(text: str, color: str) -> str:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from holdfast.demo.audit import Books, Line, audit
+from holdfast.demo.audit import audit
 from holdfast.demo.client import Attempt, Clients, Payment
+from holdfast.demo.evidence import Books, Line
 from holdfast.demo.orders import Order
 from holdfast.demo.settings import Addresses, Settings
 
@@ -72,6 +73,7 @@ def true_books() -> Books:
         },
         outage=OUTAGE,
         cut_at_the_worst=frozenset({"relay", "consumer"}),
+        must_show_all=True,
     )
 
 
@@ -250,8 +252,61 @@ FRAUDS = [
 ]
 
 
+def no_second(books: Books) -> Books:
+    """Every request was sent once, by one payer."""
+    attempts = books.clients.attempts
+    books.clients.attempts = [one for one in attempts if one.sent != 20.0 and one.payment.payer != "friend"]
+    first_one = attempt(Payment(ORDERS[0], ORDERS[0].account, "key-o-0"), 20.0, 201, dict(books.charges[0]))
+    books.clients.attempts.append(first_one)
+    return books
+
+
+def without_mood(mood: str) -> Falsify:
+    """The provider never had this mood."""
+    return lambda books: provider(moods={name: 1 for name in books.provider["moods"] if name != mood})(books)
+
+
+def only_cut(name: str) -> Falsify:
+    """Only this one was killed at its worst moment."""
+    return lambda books: replace(books, cut_at_the_worst=frozenset({name}))
+
+
+# What did not happen, the line that it would have put to the test, and the day without it.
+UNEVENTFUL = [
+    Fraud("no order had two payers", ONCE, no_second),
+    Fraud("no request was sent twice", REPEATED, no_second),
+    Fraud("the relay was not killed at its worst", MISSING, only_cut("consumer")),
+    Fraud("the consumer was not killed at its worst", TWICE, only_cut("relay")),
+    Fraud("nobody was refused", QUOTA, no_answers(429)),
+    Fraud("no circuit opened", ALONE, no_answers(503)),
+    Fraud("the provider had no hiccup", HICCUPS, without_mood("hiccup")),
+    Fraud("the provider never hung", HANGS, without_mood("hang")),
+    Fraud("at most one charge at once", FLOODED, provider(most_busy=1)),
+    Fraud("nobody read a balance", EDGE, clients(reads=0, reads_from_cache=0)),
+]
+
+
 def test_true_books_are_green() -> None:
-    assert failed(audit(true_books(), SETTINGS)) == set()
+    assert {line.verdict for line in audit(true_books(), SETTINGS)} == {"ok"}
+
+
+@pytest.mark.parametrize("day", UNEVENTFUL, ids=lambda day: day.what)
+def test_a_fault_that_did_not_come_is_no_proof(day: Fraud) -> None:
+    """With the shipped orders that is red; a user's own are let off, but the line is not green."""
+    shipped = next(line for line in audit(day.falsify(true_books()), SETTINGS) if line.title == day.title)
+    own_books = replace(day.falsify(true_books()), must_show_all=False)
+    own = next(line for line in audit(own_books, SETTINGS) if line.title == day.title)
+    assert (shipped.verdict, own.verdict) == ("FAIL", "not shown")
+    assert "; to show it takes " in own.detail
+    assert shipped.detail == own.detail
+
+
+def test_a_worker_that_dies_without_an_outbox_shows_what_it_is_for() -> None:
+    """The line is red for the money that is missing, and says nothing else."""
+    books = balance("account-0", 208)(replace(true_books(), cut_at_the_worst=frozenset({"worker-1", "consumer"})))
+    line = next(line for line in audit(books, SETTINGS) if line.title == MISSING)
+    assert line.verdict == "FAIL"
+    assert line.detail == "replay 9.36, balances 8.35; 1.01 missing"
 
 
 @pytest.mark.parametrize("fraud", FRAUDS, ids=lambda fraud: fraud.what)
