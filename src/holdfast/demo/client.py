@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +17,16 @@ from urllib.parse import quote
 import httpx
 
 from holdfast.demo.orders import Order
-from holdfast.demo.settings import Settings
+from holdfast.demo.settings import TIERS, Settings
 from holdfast.idempotency import idempotency_key
 
 __all__ = ["Attempt", "Clients", "Payment"]
 
 # Longer than anything the service may take when all goes well, shorter than a provider that hangs twice.
 CLIENT_TIMEOUT = 40.0
+# Beyond what the quota of its key makes a payment wait.
 GIVE_UP_AFTER = 60.0
+LONGEST_PAUSE, SHARE_OF_QUOTA, MOST_DOUBLINGS = 1.0, 1 / 16, 16
 PACE_SECONDS = 0.04
 # Every so many orders: the request is sent twice at once; a second person pays the same order; a rush.
 TWICE_EVERY, TWO_PAYERS_EVERY, RUSH_EVERY, RUSH_SIZE = 5, 7, 75, 32
@@ -87,6 +90,7 @@ class Clients:
             for number, order in enumerate(orders)
             for payment in _payments(number, order, settings.seed)
         ]
+        self._of_key = Counter(payment.order.api_key for _, payment in self._payments)
         self._ports = settings.addresses.worker_ports
         self._random = random.Random(settings.seed)
 
@@ -94,6 +98,21 @@ class Clients:
     def progress(self) -> float:
         """Share of payments that have their final answer, or were given up."""
         return (self.settled + len(self.unsettled)) / len(self._payments)
+
+    @property
+    def least_seconds(self) -> tuple[float, str]:
+        """How long the payments take at least, and what takes so long."""
+        paced = sum(not _in_a_rush(number) for number in {number for number, _ in self._payments}) * PACE_SECONDS
+        slowest = max((payment.order for _, payment in self._payments), key=self._quota_seconds)
+        return max(
+            (paced, f"at {1 / PACE_SECONDS:g} orders a second"),
+            (self._quota_seconds(slowest), f"at the {slowest.tier} tier's rate, for account {slowest.account[:24]}"),
+        )
+
+    def _quota_seconds(self, order: Order) -> float:
+        """How long the quota of the order's API key makes its last payment wait."""
+        tier = TIERS[order.tier]
+        return max(0.0, self._of_key[order.api_key] - tier.capacity) / tier.refill_rate
 
     async def pay_all(self) -> None:
         """Send all payments at their pace and return when each has its final answer or was given up."""
@@ -103,15 +122,14 @@ class Clients:
             async with asyncio.TaskGroup() as group:
                 last = 0
                 for number, payment in self._payments:
-                    rush = number % RUSH_EVERY < RUSH_SIZE and number >= RUSH_EVERY
-                    if number != last and not rush:
+                    if number != last and not _in_a_rush(number):
                         await asyncio.sleep(PACE_SECONDS)
                     last = number
                     group.create_task(self._pay(http, payment))
             reading.cancel()
 
     async def _pay(self, http: httpx.AsyncClient, payment: Payment) -> None:
-        deadline = time.monotonic() + GIVE_UP_AFTER
+        deadline = time.monotonic() + GIVE_UP_AFTER + self._quota_seconds(payment.order)
         tries = 0
         while time.monotonic() < deadline:
             attempt = await self._try(
@@ -144,7 +162,9 @@ class Clients:
     def _pause(self, attempt: Attempt, tries: int) -> float:
         """Full jitter, and never sooner than the service asked."""
         asked = attempt.body.get("retry_after") or 0.0
-        return float(asked) + self._random.uniform(0, min(1.0, 0.05 * 2**tries))
+        # Who stands in a long line for the quota of one key would else be refused a hundred times.
+        longest = max(LONGEST_PAUSE, self._quota_seconds(attempt.payment.order) * SHARE_OF_QUOTA)
+        return float(asked) + self._random.uniform(0, min(longest, 0.05 * 2 ** min(tries, MOST_DOUBLINGS)))
 
     async def _read_balances(self, http: httpx.AsyncClient) -> None:
         while True:
@@ -157,6 +177,10 @@ class Clients:
                     self.reads += 1
                     self.reads_from_cache += "; hit" in answer.headers.get("cache-status", "")
             await asyncio.sleep(READ_EVERY)
+
+
+def _in_a_rush(number: int) -> bool:
+    return number % RUSH_EVERY < RUSH_SIZE and number >= RUSH_EVERY
 
 
 def _parsed(answer: httpx.Response) -> dict[str, Any]:

@@ -21,14 +21,13 @@ from typing import IO
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 
-from holdfast.demo.settings import Settings
+from holdfast.demo.settings import HANG_SECONDS, Settings
 from holdfast.errors import StaleToken
 from holdfast.locks import FenceGuard
 
 __all__ = ["create_app"]
 
 WORK_SECONDS = (0.1, 0.3)
-HANG_SECONDS = 20.0
 LOOK_EVERY = 0.02
 # Who hung up, perhaps to try again at once, is noticed at its next look: nobody is counted before that.
 SETTLED_LOOKS = 2

@@ -31,6 +31,8 @@ WORKERS = 2
 START_SECONDS = 30.0
 SETTLE_SECONDS = 15.0
 LOOK_EVERY = 0.25
+# What takes longer is said before it begins.
+LONG_SECONDS = 20.0
 RELAY_KILLS = 2
 
 
@@ -69,15 +71,12 @@ def run(options: Options) -> int:
 async def _play(
     options: Options, settings: Settings, processes: Fleet, view: View
 ) -> tuple[list[Line], float, Clients]:
-    without = f", without {', '.join(sorted(options.without))}" if options.without else ""
-    view.say(
-        f"{len(options.orders)} orders, {WORKERS} workers, backend {options.backend}, seed {options.seed}{without}"
-    )
+    clients = Clients(settings, options.orders)
+    _introduce(options, clients, view)
     reader = BooksReader(settings)
     async with reader:
         await _started(_start(settings, processes))
         begun = time.monotonic()
-        clients = Clients(settings, options.orders)
         director = Director(settings, processes, clients, view)
         watching = asyncio.create_task(
             _watch(clients, director, processes, reader=reader, settings=settings, view=view)
@@ -100,6 +99,16 @@ async def _play(
             must_show_all=options.must_show_all,
         )
         return audit(books, settings), time.monotonic() - begun, clients
+
+
+def _introduce(options: Options, clients: Clients, view: View) -> None:
+    without = f", without {', '.join(sorted(options.without))}" if options.without else ""
+    view.say(
+        f"{len(options.orders)} orders, {WORKERS} workers, backend {options.backend}, seed {options.seed}{without}"
+    )
+    seconds, why = clients.least_seconds
+    if seconds > LONG_SECONDS:
+        view.say(f"this needs about {seconds:.0f} s: the payments take so long {why}")
 
 
 def _start(settings: Settings, processes: Fleet) -> dict[int, Member]:

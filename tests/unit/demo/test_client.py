@@ -62,3 +62,40 @@ def test_what_may_pass_is_asked_again(status: int | None) -> None:
     """Only a refusal that blames the client is hopeless."""
     _, payment = Clients(SETTINGS, [Order("o-1", "ann", 100, "free")])._payments[0]
     assert not Attempt(payment, 0.0, 1.0, status).hopeless
+
+
+def test_the_quota_of_a_key_says_how_long_it_takes() -> None:
+    """300 orders of one free account: 403 payments with those sent twice or by two, at 5/s after a burst of 8."""
+    orders = [Order(f"f{number}", "ann", 100, "free") for number in range(300)]
+    seconds, why = Clients(SETTINGS, orders).least_seconds
+    assert seconds == pytest.approx((300 + 60 + 43 - 8) / 5)
+    assert why == "at the free tier's rate, for account ann"
+
+
+def test_the_pace_says_how_long_many_accounts_take() -> None:
+    orders = [Order(f"o{number}", f"account-{number}", 100, "premium") for number in range(10_000)]
+    seconds, why = Clients(SETTINGS, orders).least_seconds
+    assert 200 < seconds < 400
+    assert why == "at 25 orders a second"
+
+
+async def test_a_payment_waits_for_its_quota_before_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its patience grows with the payments of its key, and so do its pauses."""
+    orders = [Order(f"f{number}", "ann", 100, "free") for number in range(300)]
+    clients = Clients(SETTINGS, orders)
+    _, payment = clients._payments[0]
+    now, pauses = [0.0], list[float]()
+    monkeypatch.setattr("holdfast.demo.client.time.monotonic", lambda: now[0])
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("holdfast.demo.client.asyncio.sleep", sleep)
+    refusal = httpx.Response(429, json={"retry_after": 0.5})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: refusal)) as http:
+        await clients._pay(http, payment)
+    assert clients.unsettled == [payment]
+    assert 60 + 79 <= now[0] < 60 + 79 + 6
+    assert min(pauses) >= 0.5
+    assert 2 < max(pauses) < 6
