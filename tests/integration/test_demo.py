@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -112,10 +113,13 @@ def test_each_pattern_is_missed(pattern: str, few_orders: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Yield a demo whose output is a pipe; it has ended after the block."""
+def running(*arguments: str, folder: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Yield a demo whose output is a pipe and whose files are in `folder`; it has ended after the block."""
     command = [sys.executable, "-m", "holdfast", "demo", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    environment = {**os.environ, "TMPDIR": str(folder)} if folder else None
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         try:
             yield process
         finally:
@@ -145,6 +149,37 @@ def test_a_service_that_is_kept_up_takes_new_payments(two_orders: Path) -> None:
             assert answer.json()["order"] == f"new-{number}"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "the provider is down"),
+        (signal.SIGTERM, "the provider is down"),
+        (signal.SIGHUP, "2 workers"),
+    ],
+)
+def test_a_signal_leaves_nothing_behind(number: signal.Signals, moment: str, tmp_path: Path) -> None:
+    """No process, no file and no traceback stays, and the exit code names the signal."""
+    with running(folder=tmp_path) as process:
+        read_until(process, moment)
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=20)
+        assert process.returncode == 128 + number
+        assert f"holdfast: ended by {number.name} before the audit" in rest
+        assert "Traceback" not in rest
+        assert "never retrieved" not in rest
+    assert list(tmp_path.iterdir()) == []
+    assert processes_that_name(tmp_path) == []
+
+
+def processes_that_name(folder: Path) -> list[str]:
+    """Return the command lines that hold the folder's name, as those of the demo's processes do."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(file.read_text().replace("\0", " "))
+    return [line for line in lines if str(folder) in line]
 
 
 def test_every_pattern_has_a_line() -> None:

@@ -117,15 +117,15 @@ class Clients:
     async def pay_all(self) -> None:
         """Send all payments at their pace and return when each has its final answer or was given up."""
         limits = httpx.Limits(max_connections=400, max_keepalive_connections=100)
-        async with httpx.AsyncClient(timeout=CLIENT_TIMEOUT, limits=limits) as http:
-            reading = asyncio.create_task(self._read_balances(http))
-            async with asyncio.TaskGroup() as group:
+        async with httpx.AsyncClient(timeout=CLIENT_TIMEOUT, limits=limits) as http, asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read_balances(http))
+            async with asyncio.TaskGroup() as payers:
                 last = 0
                 for number, payment in self._payments:
                     if number != last and not _in_a_rush(number):
                         await asyncio.sleep(PACE_SECONDS)
                     last = number
-                    group.create_task(self._pay(http, payment))
+                    payers.create_task(self._pay(http, payment))
             reading.cancel()
 
     async def _pay(self, http: httpx.AsyncClient, payment: Payment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Fleet", "Member", "free_ports"]
+__all__ = ["Fleet", "Member", "answers_on", "fleet", "free_ports"]
 
 STOP_SECONDS = 3.0
 _PR_SET_PDEATHSIG = 1
@@ -56,13 +57,17 @@ class Member:
             self._process.kill()
             self._process.wait()
 
-    def stop(self) -> None:
-        """Ask it to end, and end it if it does not."""
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def wait(self, seconds: float) -> None:
+        """Return when it has ended; it is killed if it has not after so many seconds."""
         if self._process is None:
             return
-        self._process.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -101,20 +106,23 @@ class Fleet:
         return [member.name for member in dead]
 
     def stop(self) -> None:
-        """End all."""
+        """End all, at the same time."""
+        deadline = time.monotonic() + STOP_SECONDS
         for member in self.members.values():
-            member.stop()
+            member.terminate()
+        for member in self.members.values():
+            member.wait(max(0.0, deadline - time.monotonic()))
 
 
-def wait_for_port(port: int, *, seconds: float, member: Member) -> None:
-    """Return when something listens on `port`."""
+async def answers_on(port: int, *, seconds: float, member: Member) -> None:
+    """Return when `member` listens on `port`."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2):
+    while time.monotonic() < deadline and member.alive:
+        with contextlib.suppress(OSError):
+            _, connection = await asyncio.open_connection("127.0.0.1", port)
+            connection.close()
             return
-        if not member.alive:
-            break
-        time.sleep(0.05)
+        await asyncio.sleep(0.05)
     raise RuntimeError(f"{member.name} did not start; its log ends:\n{member.last_words()}")
 
 

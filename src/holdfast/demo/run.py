@@ -18,12 +18,14 @@ from holdfast.demo.audit import audit
 from holdfast.demo.books import BooksReader
 from holdfast.demo.client import Clients
 from holdfast.demo.director import Director
+from holdfast.demo.ending import Ending, orderly_end
 from holdfast.demo.evidence import Books, Line, attempts_by_status, read_provider
 from holdfast.demo.orders import Order
-from holdfast.demo.processes import Fleet, Member, fleet, free_ports, wait_for_port
+from holdfast.demo.processes import Fleet, Member, answers_on, fleet, free_ports
 from holdfast.demo.settings import Addresses, Settings
 from holdfast.demo.stores import stores
 from holdfast.demo.view import Snapshot, View, as_json, table
+from holdfast.errors import BackendError
 
 __all__ = ["Options", "run"]
 
@@ -54,17 +56,30 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Run the demo; 1 when a line of the audit fails, else 0."""
+    """Run the demo; 1 when a line of the audit fails, else 0; 128 and the signal's number when one ended it before."""
     view = View(quiet=options.json)
+    with orderly_end() as ending:
+        try:
+            return _run(options, view, ending)
+        except KeyboardInterrupt:
+            view.end()
+            print(f"holdfast: ended by {ending.name} before the audit", file=sys.stderr)
+            return ending.exit_code
+
+
+def _run(options: Options, view: View, ending: Ending) -> int:
     with _folder() as folder, stores(options.backend, folder, view.say) as urls:
         provider_port, *worker_ports = free_ports(1 + WORKERS)
         addresses = Addresses(*urls, provider_port=provider_port, worker_ports=tuple(worker_ports))
         settings = Settings(folder=folder, addresses=addresses, seed=options.seed, without=options.without)
         with fleet(folder, settings.save()) as processes:
-            lines, seconds, clients = asyncio.run(_play(options, settings, processes, view))
-            _report(options, lines, seconds, clients, processes.kills)
-            if options.serve:
-                _keep_serving(settings, view)
+            try:
+                lines, seconds, clients = ending.run(_play(options, settings, processes, view))
+                _report(options, lines, seconds, clients, processes.kills)
+                if options.serve:
+                    _keep_serving(settings, view)
+            finally:
+                ending.too_late()
     return 0 if all(line.ok for line in lines) else 1
 
 
@@ -73,32 +88,40 @@ async def _play(
 ) -> tuple[list[Line], float, Clients]:
     clients = Clients(settings, options.orders)
     _introduce(options, clients, view)
-    reader = BooksReader(settings)
-    async with reader:
-        await _started(_start(settings, processes))
+    async with BooksReader(settings) as reader:
+        for port, member in _start(settings, processes).items():
+            await answers_on(port, seconds=START_SECONDS, member=member)
         begun = time.monotonic()
         director = Director(settings, processes, clients, view)
-        watching = asyncio.create_task(
-            _watch(clients, director, processes, reader=reader, settings=settings, view=view)
-        )
-        day = asyncio.create_task(director.run())
-        await clients.pay_all()
-        await day
-        await reader.settle(SETTLE_SECONDS)
-        watching.cancel()
+        # A group waits for what it has cancelled: nothing runs on when this is ended early.
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(
+                _watch(clients, director, processes, reader=reader, settings=settings, view=view)
+            )
+            day = group.create_task(director.run())
+            await clients.pay_all()
+            await day
+            await reader.settle(SETTLE_SECONDS)
+            watching.cancel()
         view.end()
-        books = Books(
-            orders=options.orders,
-            clients=clients,
-            charges=read_provider(settings.folder / "provider.jsonl"),
-            events=await reader.events(),
-            balances=await reader.balances(),
-            provider=await _provider_figures(settings),
-            outage=director.outage,
-            cut_at_the_worst=frozenset(director.cut_at_the_worst),
-            must_show_all=options.must_show_all,
-        )
+        books = await _books(options, settings, clients, director, reader)
         return audit(books, settings), time.monotonic() - begun, clients
+
+
+async def _books(
+    options: Options, settings: Settings, clients: Clients, director: Director, reader: BooksReader
+) -> Books:
+    return Books(
+        orders=options.orders,
+        clients=clients,
+        charges=read_provider(settings.folder / "provider.jsonl"),
+        events=await reader.events(),
+        balances=await reader.balances(),
+        provider=await _provider_figures(settings),
+        outage=director.outage,
+        cut_at_the_worst=frozenset(director.cut_at_the_worst),
+        must_show_all=options.must_show_all,
+    )
 
 
 def _introduce(options: Options, clients: Clients, view: View) -> None:
@@ -122,11 +145,6 @@ def _start(settings: Settings, processes: Fleet) -> dict[int, Member]:
     return listening
 
 
-async def _started(listening: dict[int, Member]) -> None:
-    for port, member in listening.items():
-        await asyncio.to_thread(wait_for_port, port, seconds=START_SECONDS, member=member)
-
-
 async def _watch(
     clients: Clients,
     director: Director,
@@ -138,22 +156,34 @@ async def _watch(
 ) -> None:
     async with httpx.AsyncClient(timeout=0.5) as http:
         while True:
-            ends = attempts_by_status(clients.attempts)
-            keys = {attempt.payment.key for attempt in clients.attempts}
-            view.show(
-                Snapshot(
-                    progress=clients.progress,
-                    requests=len(clients.attempts),
-                    repeated=len(clients.attempts) - len(keys),
-                    refused=ends["429"],
-                    failed=sum(count for status, count in ends.items() if status == "no answer" or status >= "500"),
-                    breakers=tuple([await _breaker(http, port) for port in settings.addresses.worker_ports]),
-                    backlog=await reader.backlog(),
-                    kills=processes.kills,
-                    provider=director.provider,
-                )
-            )
+            # A store that is too busy for a look at its backlog is looked at the next time.
+            with contextlib.suppress(BackendError):
+                view.show(await _snapshot(http, clients, director, processes, reader=reader, settings=settings))
             await asyncio.sleep(LOOK_EVERY)
+
+
+async def _snapshot(
+    http: httpx.AsyncClient,
+    clients: Clients,
+    director: Director,
+    processes: Fleet,
+    *,
+    reader: BooksReader,
+    settings: Settings,
+) -> Snapshot:
+    ends = attempts_by_status(clients.attempts)
+    keys = {attempt.payment.key for attempt in clients.attempts}
+    return Snapshot(
+        progress=clients.progress,
+        requests=len(clients.attempts),
+        repeated=len(clients.attempts) - len(keys),
+        refused=ends["429"],
+        failed=sum(count for status, count in ends.items() if status == "no answer" or status >= "500"),
+        breakers=tuple([await _breaker(http, port) for port in settings.addresses.worker_ports]),
+        backlog=await reader.backlog(),
+        kills=processes.kills,
+        provider=director.provider,
+    )
 
 
 async def _breaker(http: httpx.AsyncClient, port: int) -> str:
