@@ -173,6 +173,17 @@ def test_a_signal_leaves_nothing_behind(number: signal.Signals, moment: str, tmp
     assert processes_that_name(tmp_path) == []
 
 
+def test_a_reader_that_goes_away_ends_the_demo(tmp_path: Path) -> None:
+    """As `holdfast demo | head -2` does: nothing is left, and the exit code is not that of a red audit."""
+    with running(folder=tmp_path) as process:
+        read_until(process, "provider is down")
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(20) == 128 + signal.SIGPIPE
+    assert list(tmp_path.iterdir()) == []
+    assert processes_that_name(tmp_path) == []
+
+
 def processes_that_name(folder: Path) -> list[str]:
     """Return the command lines that hold the folder's name, as those of the demo's processes do."""
     lines = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from holdfast.errors import BackendError, ConfigurationError
 
@@ -17,9 +18,9 @@ _CONNECT_SECONDS = 30.0
 _SCHEMES = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}
 
 
-def add_to(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_to(commands: Any) -> None:
     """Add the command to the command line."""
-    parser = subparsers.add_parser(
+    parser = commands.add_parser(
         "migrate",
         help="make the tables, or bring them up to date",
         description="Make the tables of every pattern, or bring them up to date; safe to run twice, or by two.",
@@ -36,15 +37,15 @@ def _run(options: argparse.Namespace) -> int:
     Raises:
         ConfigurationError: the arguments do not fit, or the database is newer than this release.
     """
+    if options.url is None and not (options.print and options.dialect):
+        message = "URL is missing: give sqlite:///FILE or postgresql://..., or --print with --dialect"
+        raise ConfigurationError(message)
     dialect = _dialect(options.url, options.dialect)
     if options.print:
         from holdfast.backends.migrations import pattern_folders, script
 
         print(script(pattern_folders(), dialect), end="")
         return 0
-    if options.url is None:
-        message = "URL is missing: give sqlite:///FILE or postgresql://..., or --print"
-        raise ConfigurationError(message)
     try:
         return _apply(options.url)
     except BackendError as error:

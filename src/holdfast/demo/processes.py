@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Fleet", "Member", "answers_on", "fleet", "free_ports"]
+from holdfast.errors import HoldfastError
+
+__all__ = ["Fleet", "Member", "NotStarted", "answers_on", "fleet", "free_ports"]
 
 STOP_SECONDS = 3.0
 _PR_SET_PDEATHSIG = 1
@@ -28,6 +30,13 @@ def free_ports(count: int) -> list[int]:
         for each in listening:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in listening]
+
+
+class NotStarted(HoldfastError):
+    """A process or a server of the demo did not start, so there is nothing to audit."""
+
+    code = "demo-not-started"
+    title = "Demo did not start"
 
 
 class Member:
@@ -73,9 +82,9 @@ class Member:
             self._process.wait()
 
     def last_words(self) -> str:
-        """The end of its log, for the error when it does not start."""
-        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-        return "\n".join(lines[-15:])
+        """The last line of its log, which holds the error of a process that does not start."""
+        lines = self._log.read_text(errors="replace").split("\n") if self._log.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 class Fleet:
@@ -123,7 +132,7 @@ async def answers_on(port: int, *, seconds: float, member: Member) -> None:
             connection.close()
             return
         await asyncio.sleep(0.05)
-    raise RuntimeError(f"{member.name} did not start; its log ends:\n{member.last_words()}")
+    raise NotStarted(f"{member.name} did not start: {member.last_words()}")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -57,13 +58,15 @@ class Options:
 
 def run(options: Options) -> int:
     """Run the demo; 1 when a line of the audit fails, else 0; 128 and the signal's number when one ended it before."""
-    view = View(quiet=options.json)
     with orderly_end() as ending:
+        # What happens to a program in C that writes to a pipe whose reader has gone; Python ignores that signal.
+        view = View(quiet=options.json, nobody_reads=lambda: ending.end(signal.SIGPIPE))
         try:
             return _run(options, view, ending)
         except KeyboardInterrupt:
             view.end()
-            print(f"holdfast: ended by {ending.name} before the audit", file=sys.stderr)
+            if ending.number != signal.SIGPIPE:
+                print(f"holdfast: ended by {ending.name} before the audit", file=sys.stderr)
             return ending.exit_code
 
 

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from holdfast.demo.processes import NotStarted
+
 __all__ = ["BACKENDS", "stores"]
 
 BACKENDS = ("sqlite", "redis+postgres")
@@ -19,9 +21,14 @@ def stores(backend: str, folder: Path, say: Callable[[str], None]) -> Iterator[U
         database = f"sqlite:///{folder / 'holdfast.db'}"
         yield database, database, f"sqlite:///{folder / 'broker.db'}"
         return
-    from holdfast.testing.services import PostgresServer, RedisServer
+    from holdfast.testing.services import PostgresServer, RedisServer, ServiceUnavailable
 
-    with RedisServer(appendonly=True) as redis, PostgresServer(durable=True) as postgres:
+    with contextlib.ExitStack() as servers:
+        try:
+            redis = servers.enter_context(RedisServer(appendonly=True))
+            postgres = servers.enter_context(PostgresServer(durable=True))
+        except ServiceUnavailable as reason:
+            raise NotStarted(" ".join(str(reason).split())) from None
         say(f"started a Redis on port {redis.port} and a PostgreSQL on port {postgres.port}")
         _migrate(postgres.url)
         yield postgres.url, redis.url, redis.url

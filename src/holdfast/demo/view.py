@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -38,8 +38,12 @@ class Snapshot:
 class View:
     """Two live lines on a terminal, a line a second elsewhere, nothing for machines."""
 
-    def __init__(self, out: TextIO = sys.stdout, *, quiet: bool = False) -> None:
+    def __init__(
+        self, out: TextIO = sys.stdout, *, quiet: bool = False, nobody_reads: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write to `out`, or nothing when `quiet`; `nobody_reads` is called when `out` is a pipe without reader."""
         self._out = out
+        self._nobody_reads = nobody_reads
         self._quiet = quiet
         self._live = out.isatty()
         self._shown = False
@@ -79,8 +83,12 @@ class View:
         return ERASE_TWO_LINES if shown else ""
 
     def _print(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            self._quiet = True
+            self._nobody_reads()
 
 
 def _work(at: Snapshot, seconds: float) -> str:
