@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -67,7 +68,9 @@ class View:
         self._last = time.monotonic()
         work, state = _work(snapshot, self.seconds), _state(snapshot)
         if self._live:
-            self._print(f"{self._erased()}{work}\n          {state}")
+            # A line that wraps would leave its rest behind: two lines are erased, whatever is in them.
+            width = shutil.get_terminal_size().columns - 1
+            self._print(f"{self._erased()}{work[:width]}\n{f'          {state}'[:width]}")
             self._shown = True
         else:
             self._print(f"{work}  {state}\n")
