@@ -107,13 +107,6 @@ class Fleet:
         """How often any of them was killed."""
         return sum(member.kills for member in self.members.values())
 
-    def revive(self) -> list[str]:
-        """Start again whatever died by itself; returns the names."""
-        dead = [member for member in self.members.values() if not member.alive]
-        for member in dead:
-            member.start()
-        return [member.name for member in dead]
-
     def stop(self) -> None:
         """End all, at the same time."""
         deadline = time.monotonic() + STOP_SECONDS

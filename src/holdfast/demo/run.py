@@ -36,7 +36,6 @@ SETTLE_SECONDS = 15.0
 LOOK_EVERY = 0.25
 # What takes longer is said before it begins.
 LONG_SECONDS = 20.0
-RELAY_KILLS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -89,8 +88,3 @@ class Settings:
             seed=plain["seed"],
             without=frozenset(plain["without"]),
         )
-
-
-def unknown_patterns(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are no pattern of the demo."""
-    return sorted(set(names) - set(PATTERNS))
