@@ -66,13 +66,13 @@ def two_orders(tmp_path: Path) -> Path:
 
 
 def test_the_books_balance_on_sqlite() -> None:
-    """Every line is green, in under a minute, with all kills done."""
+    """Every line is green, in under a minute, with the kills done that a line waits for, or more."""
     code, audit = demo()
     assert red(audit) == not_shown(audit) == {}
     assert code == 0
     assert audit["ok"] is True
     assert audit["seconds"] < MOST_SECONDS
-    assert audit["kills"] == 6
+    assert 3 <= audit["kills"] <= 6
 
 
 def test_the_books_balance_on_redis_and_postgres(redis_server: object, postgres_server: object) -> None:
@@ -86,6 +86,7 @@ def test_what_orders_give_no_occasion_for_is_not_green(two_orders: Path) -> None
     """Without the rate limit, two orders break no quota; the line says so, and what it takes, and does not fail."""
     code, audit = demo("--without", "ratelimit", "--orders", str(two_orders))
     assert "to show it takes more requests" in not_shown(audit)["ratelimit"]
+    assert audit["seconds"] < 15
     assert red(audit) == {}
     assert code == 0
 

@@ -20,7 +20,7 @@ from holdfast.demo.orders import Order
 from holdfast.demo.settings import TIERS, Settings
 from holdfast.idempotency import idempotency_key
 
-__all__ = ["Attempt", "Clients", "Payment"]
+__all__ = ["NO_ANSWER", "Attempt", "Clients", "Payment"]
 
 # Longer than anything the service may take when all goes well, shorter than a provider that hangs twice.
 CLIENT_TIMEOUT = 40.0
@@ -31,7 +31,7 @@ PACE_SECONDS = 0.04
 # Every so many orders: the request is sent twice at once; a second person pays the same order; a rush.
 TWICE_EVERY, TWO_PAYERS_EVERY, RUSH_EVERY, RUSH_SIZE = 5, 7, 75, 32
 READ_EVERY = 0.02
-SETTLED = "already-paid"
+SETTLED, NO_ANSWER = "already-paid", "no answer"
 # What the service refuses now and may do later: somebody else holds the order or the key, or the quota is used up.
 PASSING = {httpx.codes.CONFLICT, httpx.codes.TOO_MANY_REQUESTS}
 
@@ -73,7 +73,7 @@ class Attempt:
     @property
     def end(self) -> str:
         """How it ended, in a few words."""
-        return "no answer" if self.status is None else f"{self.status} {self.code}".rstrip()
+        return NO_ANSWER if self.status is None else f"{self.status} {self.code}".rstrip()
 
 
 class Clients:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.demo.client import Attempt, Clients
+from holdfast.demo.client import NO_ANSWER, Attempt, Clients
 from holdfast.demo.orders import Order
 
-__all__ = ["Books", "Line", "attempts_by_status", "read_provider"]
+__all__ = ["Books", "Line", "ends", "failures", "read_provider"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,12 @@ def _without_stamp(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name not in {"at", "event"}}
 
 
-def attempts_by_status(attempts: Iterable[Attempt]) -> Counter[str]:
-    """How many attempts ended how, for the view."""
-    return Counter(str(attempt.status) if attempt.status else "no answer" for attempt in attempts)
+def ends(attempts: Iterable[Attempt]) -> Counter[str]:
+    """How many tries ended how."""
+    return Counter(attempt.end for attempt in attempts)
+
+
+def failures(attempts: Iterable[Attempt]) -> Counter[str]:
+    """Those of the ends that are the service's or its provider's fault, most frequent first."""
+    failed = {end: count for end, count in ends(attempts).items() if end == NO_ANSWER or end >= "5"}
+    return Counter(dict(sorted(failed.items(), key=lambda item: -item[1])))

@@ -20,12 +20,12 @@ from holdfast.demo.books import BooksReader
 from holdfast.demo.client import Clients
 from holdfast.demo.director import Director
 from holdfast.demo.ending import Ending, orderly_end
-from holdfast.demo.evidence import Books, Line, attempts_by_status, read_provider
+from holdfast.demo.evidence import Books, Line, ends, failures, read_provider
 from holdfast.demo.orders import Order
 from holdfast.demo.processes import Fleet, Member, answers_on, fleet, free_ports
 from holdfast.demo.settings import Addresses, Settings
 from holdfast.demo.stores import stores
-from holdfast.demo.view import Snapshot, View, as_json, table
+from holdfast.demo.view import Snapshot, View, as_json, explained, table
 from holdfast.errors import BackendError
 
 __all__ = ["Options", "run"]
@@ -103,6 +103,7 @@ async def _play(
             day = group.create_task(director.run())
             await clients.pay_all()
             await day
+            view.say("everybody has paid; the balances catch up")
             await reader.settle(SETTLE_SECONDS)
             watching.cancel()
         view.end()
@@ -173,14 +174,13 @@ async def _snapshot(
     reader: BooksReader,
     settings: Settings,
 ) -> Snapshot:
-    ends = attempts_by_status(clients.attempts)
     keys = {attempt.payment.key for attempt in clients.attempts}
     return Snapshot(
         progress=clients.progress,
         requests=len(clients.attempts),
         repeated=len(clients.attempts) - len(keys),
-        refused=ends["429"],
-        failed=sum(count for status, count in ends.items() if status == "no answer" or status >= "500"),
+        refused=ends(clients.attempts)["429 rate-limited"],
+        failed=failures(clients.attempts).total(),
         breakers=tuple([await _breaker(http, port) for port in settings.addresses.worker_ports]),
         backlog=await reader.backlog(),
         kills=processes.kills,
@@ -206,7 +206,7 @@ def _report(options: Options, lines: list[Line], seconds: float, clients: Client
     requests = len(clients.attempts)
     if options.json:
         facts = {"seconds": round(seconds, 2), "requests": requests, "kills": kills}
-        print(as_json(lines, **facts, seed=options.seed, backend=options.backend))
+        print(as_json(lines, **facts, seed=options.seed, backend=options.backend, ends=ends(clients.attempts)))
         return
     terminal = sys.stdout.isatty()
     print(table(lines, color=terminal, columns=shutil.get_terminal_size().columns if terminal else None))
@@ -216,6 +216,8 @@ def _report(options: Options, lines: list[Line], seconds: float, clients: Client
     if not_shown:
         verdict += f"  {not_shown} not shown: these orders gave no occasion."
     print(f"\n{verdict}  {requests} requests, {kills} kills, {seconds:.1f} s, seed {options.seed}.")
+    if failed_tries := failures(clients.attempts):
+        print(f"{failed_tries.total()} tries failed and were made again: {explained(failed_tries)}.")
 
 
 def _keep_serving(settings: Settings, view: View) -> None:

@@ -6,16 +6,24 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from holdfast.demo.client import NO_ANSWER
 from holdfast.demo.evidence import Line
 
-__all__ = ["Snapshot", "View", "as_json", "table"]
+__all__ = ["Snapshot", "View", "as_json", "explained", "table"]
 
 GREEN, RED, YELLOW, DIM, BOLD, RESET = "\033[32m", "\033[31m", "\033[33m", "\033[2m", "\033[1m", "\033[0m"
 COLORS = {"ok": GREEN, "FAIL": RED, "not shown": YELLOW}
+# How a try ended -> what it means.
+REASONS = {
+    NO_ANSWER: "had no answer (the worker was killed)",
+    "503 circuit-open": "met an open circuit",
+    "502 provider-failed": "failed at the provider",
+    "503 backend-unavailable": "found the store busy",
+}
 BAR = 16
 ERASE_TWO_LINES = "\r\033[K\033[1A\033[K"
 LINE_EVERY = 1.0
@@ -120,6 +128,11 @@ def table(lines: Sequence[Line], *, color: bool, columns: int | None = None) -> 
         for line in lines
     ]
     return "\n".join([paint("Audit", BOLD), *rows])
+
+
+def explained(failures: Mapping[str, int]) -> str:
+    """How often a try failed for which reason."""
+    return ", ".join(f"{count} {REASONS.get(end, f'ended with {end}')}" for end, count in failures.items())
 
 
 def as_json(lines: Sequence[Line], **facts: object) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.demo.audit import audit
 from holdfast.demo.client import Attempt, Clients, Payment
-from holdfast.demo.evidence import Books, Line
+from holdfast.demo.evidence import Books, Line, ends, failures
 from holdfast.demo.orders import Order
 from holdfast.demo.settings import Addresses, Settings
 
@@ -331,3 +331,15 @@ def test_a_payer_who_gives_up_is_named_although_the_order_is_paid() -> None:
     books.clients.unsettled.append(books.clients.attempts[-1].payment)
     paid = next(line for line in audit(books, SETTINGS) if line.title == PAID)
     assert paid.detail == "9 of 9 orders paid; 1 with a payer who gave up: o-1 (last answer: 422 validation)"
+
+
+def test_tries_are_counted_by_how_they_ended() -> None:
+    """Refusals are no failures: there the service did its work."""
+    attempts = more(500, times=3)(true_books()).clients.attempts
+    assert (ends(attempts)["201"], ends(attempts)["429 rate-limited"]) == (10, 1)
+    assert list(failures(attempts).items()) == [
+        ("500", 3),
+        ("503 circuit-open", 1),
+        ("502 provider-failed", 1),
+        ("no answer", 1),
+    ]

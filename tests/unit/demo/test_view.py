@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from holdfast.demo.view import ERASE_TWO_LINES, Snapshot, View
+from holdfast.demo.view import ERASE_TWO_LINES, Snapshot, View, explained
 
 SNAPSHOT = Snapshot(
     progress=0.5,
@@ -62,3 +62,12 @@ def test_live_lines_never_wrap(columns: int) -> None:
     for shown in (first, second):
         assert shown.count("\n") == 1
         assert all(0 < len(line) < columns for line in shown.split("\n"))
+
+
+def test_failed_tries_are_explained() -> None:
+    """What is counted as failed in the live view is told apart at the end."""
+    counts = {"no answer": 900, "503 circuit-open": 160, "502 provider-failed": 15, "500": 1}
+    assert explained(counts) == (
+        "900 had no answer (the worker was killed), 160 met an open circuit, "
+        "15 failed at the provider, 1 ended with 500"
+    )
