@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -177,6 +178,19 @@ def test_settings_of_the_users_connection_are_kept(connection: sqlite3.Connectio
     assert connection.row_factory is sqlite3.Row
     assert connection.execute("pragma busy_timeout").fetchone()[0] == 5000
     assert not connection.in_transaction
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3.connect(autocommit=...) came with Python 3.12")
+def test_a_connection_that_commits_by_itself_keeps_no_lock(file: str, backend: SqliteSync) -> None:
+    with contextlib.closing(sqlite3.connect(file, autocommit=True)) as opened:  # type: ignore[call-overload]
+        mine: Any = holdfast.backends.adopt(opened)
+        assert mine.query(increase()) == 1
+        assert not opened.in_transaction
+        assert backend.query(increase()) == 2
+        with pytest.raises(KeyError):
+            mine.atomic(increase_and_fail)
+        assert not opened.in_transaction
+        assert backend.query(value()) == 2
 
 
 def test_a_locked_file_is_waited_for_no_longer_than_the_deadline(

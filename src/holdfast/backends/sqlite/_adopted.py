@@ -65,9 +65,11 @@ class SqliteAdopted(SqlSync):
         try:
             yield joined
             with self._no_busy_handler():
-                self._patiently(self.connection.commit, "commit", wrote=True)
+                # As SQL: for a connection opened with `autocommit=True` (Python 3.12) `commit()` does nothing.
+                self._patiently(lambda: self.connection.execute("commit"), "commit", wrote=True)
         finally:
-            self.connection.rollback()  # does nothing after a commit
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
 
     def _fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> Sequence[Row]:
         cursor = self.connection.cursor()
