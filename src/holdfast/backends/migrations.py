@@ -144,9 +144,11 @@ def _upgrade_one(folder: Path, dialect: str) -> Steps[Applied]:
         )
         raise ConfigurationError(message, pattern=folder.name, version=newest)
     for part in known[newest:]:
+        # The note comes first: above read committed, PostgreSQL shows what was there before the wait for the
+        # lock. A note that another has made meanwhile is then a serialization failure, and all begins again.
+        yield from Query[object](_NOTE[dialect], {"pattern": part.pattern, "version": part.version})
         for statement in part.statements:
             yield from Query[object](statement, {})
-        yield from Query[object](_NOTE[dialect], {"pattern": part.pattern, "version": part.version})
     return [(part.pattern, part.version) for part in known[newest:]]
 
 

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import holdfast.backends
-from holdfast.backends.migrations import migrate, pattern_folders, script
+from holdfast.backends.migrations import LOCK_NUMBER, migrate, pattern_folders, script
 from holdfast.backends.sql import Query, Statement
 from holdfast.cli import main
 from holdfast.errors import ConfigurationError
@@ -105,6 +106,42 @@ def test_many_at_once_do_the_work_once(url: str, schema: Schema) -> None:
     for thread in threads:
         thread.join()
     assert sorted(applied) == [[]] * 5 + [[("notes", 1)]]
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_many_at_once_do_the_work_once_at_every_isolation_level(postgres_url: str, schema: Schema, level: str) -> None:
+    import psycopg
+
+    name = postgres_url.rpartition("/")[2]
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f"alter database \"{name}\" set default_transaction_isolation = '{level}'".encode())
+        try:
+            _migrated_once_by_two(server, postgres_url, schema)
+        finally:
+            server.execute(f'alter database "{name}" reset default_transaction_isolation'.encode())
+
+
+def _migrated_once_by_two(server: Any, url: str, schema: Schema) -> None:
+    applied: list[Any] = []
+
+    def run() -> None:
+        with holdfast.backends.connect(url) as backend:
+            applied.append(migrate(backend, [schema.folder]))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    server.execute(f"select pg_advisory_lock({LOCK_NUMBER})")
+    for thread in threads:
+        thread.start()
+    waiting = (
+        "select count(*) from pg_locks join pg_database on pg_database.oid = database "
+        "where locktype = 'advisory' and not granted and datname = current_database()"
+    )
+    while server.execute(waiting).fetchone()[0] < len(threads):
+        time.sleep(0.005)
+    server.execute("select pg_advisory_unlock_all()")
+    for thread in threads:
+        thread.join()
+    assert sorted(applied) == [[], [("notes", 1)]]
 
 
 async def test_an_async_backend_migrates_too(url: str, schema: Schema) -> None:
