@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from holdfast.operations import Request
 
-__all__ = ["Query", "Row", "SqlDriver", "Statement", "split", "statement_of", "statements"]
+__all__ = ["Query", "Row", "SqlDriver", "Statement", "server_statement_of", "split", "statement_of", "statements"]
 
 T = TypeVar("T")
 Row = Sequence[Any]
@@ -44,6 +44,19 @@ _READ = re.compile(r"\s*(select|values|with|explain|show)\b", re.IGNORECASE)
 _WRITE_WITHIN = re.compile(
     r"\b(insert|update|delete|merge|into|for\s+(no\s+key\s+)?(update|share)|pg_(try_)?advisory\w*|nextval|setval)\b",
     re.IGNORECASE,
+)
+_CALL = re.compile(r"(?P<schema>\.\s*)?\b(?P<function>\w+)\s*\(")
+# What may stand before a parenthesis and certainly writes nothing: PostgreSQL's syntax, then its plain functions.
+_HARMLESS = re.compile(
+    r"""
+    all|and|any|array|as|between|by|case|cast|distinct|else|except|exists|explain|extract|filter|from|group|having|in|
+    intersect|is|join|lateral|like|limit|materialized|not|offset|on|or|order|over|partition|row|select|some|then|union|
+    using|values|when|where|with|
+    abs|array_agg|avg|bool_and|bool_or|ceil|char_length|clock_timestamp|coalesce|concat|count|date_trunc|floor|greatest|
+    json_agg|jsonb_agg|least|length|lower|max|min|now|nullif|octet_length|position|power|round|row_number|string_agg|
+    substring|sum|to_char|trim|upper
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -105,6 +118,12 @@ def _writes(sql: str) -> bool:
     return not _READ.match(bare) or _WRITE_WITHIN.search(bare) is not None
 
 
+def _calls(sql: str) -> bool:
+    """Tell whether it calls a function that may write. A name in quotes, or with a schema, may be anything."""
+    calls = _CALL.finditer(_INERT.sub(" _ ", sql))
+    return any(call["schema"] or not _HARMLESS.fullmatch(call["function"]) for call in calls)
+
+
 def statements(package_file: str, file: str) -> dict[str, Statement]:
     """Read the named statements of `file` in the folder of `package_file` (pass `__file__`)."""
     folder = Path(package_file).parent
@@ -123,6 +142,15 @@ def _statement(name: str, text: str, folder: Path, general: set[str]) -> Stateme
 def statement_of(sql: str) -> Statement:
     """Return the statement for SQL of the user's own: durable, because nobody said it need not be."""
     return Statement("execute", sql, durable=True)
+
+
+@lru_cache(maxsize=512)
+def server_statement_of(sql: str) -> Statement:
+    """Return the same for a server, where a function that a `select` calls may write: it counts as a write.
+
+    A view or an operator that hides such a function is not seen through.
+    """
+    return Statement("execute", sql, durable=True, writes=_writes(sql) or _calls(sql))
 
 
 def split(script: str) -> list[str]:

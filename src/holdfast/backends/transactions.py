@@ -72,6 +72,8 @@ def savepoint(steps: Callable[[], Steps[T]]) -> Steps[T]:
 class SqlSync(SyncBackend):
     """A SQL backend for blocking code."""
 
+    _statement_of = staticmethod(statement_of)
+
     def query(self, request: Query[T]) -> T:
         """Carry out one statement; by itself it commits at once."""
         raise NotImplementedError
@@ -87,7 +89,7 @@ class SqlSync(SyncBackend):
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Carry out SQL of your own, with `:name` parameters, and return its rows as tuples."""
-        return list(self.query(Query(statement_of(sql), parameters or {})))
+        return list(self.query(Query(self._statement_of(sql), parameters or {})))
 
     def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` in one transaction."""
@@ -119,6 +121,8 @@ class JoinedSync(SqlSync):
 class SqlAsync(AsyncBackend):
     """A SQL backend for asyncio code."""
 
+    _statement_of = staticmethod(statement_of)
+
     async def query(self, request: Query[T]) -> T:
         """Carry out one statement; by itself it commits at once."""
         raise NotImplementedError
@@ -134,7 +138,7 @@ class SqlAsync(AsyncBackend):
 
     async def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Carry out SQL of your own, with `:name` parameters, and return its rows as tuples."""
-        return list(await self.query(Query(statement_of(sql), parameters or {})))
+        return list(await self.query(Query(self._statement_of(sql), parameters or {})))
 
     async def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` in one transaction."""

@@ -12,7 +12,7 @@ import pytest
 import holdfast.backends
 from holdfast.backends.migrations import migrate
 from holdfast.backends.sql import Query, Statement
-from holdfast.errors import BackendUnavailable, ConfigurationError
+from holdfast.errors import BackendUnavailable, ConfigurationError, OutcomeUnknown
 from holdfast.operations import Run, Steps
 from tests.integration.backends.sql_backends import (
     SCHEMA,
@@ -86,6 +86,12 @@ async def test_the_users_function_is_never_called_twice(backend: Any, url: str) 
     with pytest.raises(BackendUnavailable, match="gave way"):
         await now(backend.atomic(with_function))
     assert len(called) == len(begun) == 1
+
+
+async def test_a_function_that_did_not_answer_in_time_may_have_written(backend: Any) -> None:
+    await now(backend.execute("create function slow() returns void language sql as 'select pg_sleep(5)'"))
+    with pytest.raises(OutcomeUnknown):
+        await now(backend.within(0.2).execute("select slow()"))
 
 
 async def test_nothing_is_left_open_when_everybody_is_done(backend: Any) -> None:

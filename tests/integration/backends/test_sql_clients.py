@@ -25,6 +25,11 @@ from tests.integration.backends.sql_backends import (
     with_failing_part,
 )
 
+BOOK = """
+create function book(name text) returns bigint language sql
+as 'insert into holdfast_counter values (name, 7) returning value'
+"""
+
 
 class Opened(NamedTuple):
     backend: Any
@@ -160,6 +165,14 @@ async def test_a_failed_statement_that_was_swallowed_does_not_pass_for_a_commit(
             with pytest.raises(Exception, match="syntax"):
                 await now(tx.execute("selct 1"))
     assert await opened.committed() is None
+
+
+async def test_what_a_function_of_the_users_wrote_is_kept(opened: Opened) -> None:
+    if opened.backend.dialect == "sqlite":
+        pytest.skip("functions of SQLite do not write")
+    await now(opened.backend.execute(BOOK))
+    assert await now(opened.backend.execute("select book('a')")) == [(7,)]
+    assert await opened.committed() == 7
 
 
 async def test_text_bytes_and_numbers_come_back_as_they_were(opened: Opened) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.backends.sql import Statement, split, statement_of, statements
+from holdfast.backends.sql import Statement, server_statement_of, split, statement_of, statements
 
 TRICKY = """
 select :name, :name::text, ':quoted', "quo:ted", '50%', $$ :body $$, $tag$ :body $tag$ -- :comment
@@ -44,6 +44,25 @@ def test_percent_spelling_doubles_percent_signs() -> None:
 )
 def test_writing_is_told_from_reading(sql: str, *, writes: bool) -> None:
     assert Statement("x", sql).writes is writes
+
+
+@pytest.mark.parametrize(
+    ("sql", "writes"),
+    [
+        ("select f()", True),
+        ("select f (1) from t", True),
+        ('select "count"()', True),
+        ("select shop.count(x) from t", True),
+        ("select * from t where id in (select g(1))", True),
+        ("explain analyze select f()", True),
+        ("select count(*), coalesce(max(x), 0) from t where a in (1, 2) and (b or c)", False),
+        ("with a as (select 'f()') select * from a -- f()", False),
+        ("select x from t where id = :id", False),
+        ("update t set a = 1", True),
+    ],
+)
+def test_on_a_server_a_function_of_the_users_may_write(sql: str, *, writes: bool) -> None:
+    assert server_statement_of(sql).writes is writes
 
 
 def test_named_statements_and_their_flags_are_read_from_a_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from holdfast.backends._linked_async import LinkedAsync
 from holdfast.backends._linked_sync import LinkedSync
 from holdfast.backends._links import AsyncLinks, SyncLinks
 from holdfast.backends.postgres._errors import explain
+from holdfast.backends.sql import server_statement_of
 
 __all__ = ["PostgresAsync", "PostgresSync"]
 
@@ -16,6 +17,7 @@ class PostgresSync(LinkedSync):
     """PostgreSQL for blocking code; get one from `holdfast.connect(URL)` or by passing your client."""
 
     dialect = "postgres"
+    _statement_of = staticmethod(server_statement_of)
 
     def __init__(self, links: SyncLinks, place: str, **options: Any) -> None:
         super().__init__(links, place, explain=explain, **options)
@@ -25,6 +27,7 @@ class PostgresAsync(LinkedAsync):
     """PostgreSQL for asyncio code; get one from `holdfast.connect_async(URL)` or by passing your client."""
 
     dialect = "postgres"
+    _statement_of = staticmethod(server_statement_of)
 
     def __init__(self, links: AsyncLinks, place: str, **options: Any) -> None:
         super().__init__(links, place, explain=explain, **options)
