@@ -63,8 +63,10 @@ class LinkedAsync(SqlAsync):
         for restart in range(MAX_RESTARTS):
             try:
                 return request.decode(await self._alone(request))
-            except Conflict:
-                await self.sleep(restart_pause(restart, self.random))
+            except Conflict as conflict:
+                if conflict.joined:
+                    raise
+            await self.sleep(restart_pause(restart, self.random))
         return request.decode(await self._alone(request))
 
     async def atomic(self, steps: Callable[[], Steps[T]]) -> T:
@@ -123,7 +125,7 @@ class LinkedAsync(SqlAsync):
         link = await self._take(statement.name)
         try:
             if link.in_transaction():
-                phase = Phase.WITHIN
+                phase = Phase.JOINED
             elif link.autocommit:
                 phase = Phase.WRITE if statement.writes else Phase.READ
             else:
@@ -206,6 +208,7 @@ class JoinedLinkAsync(JoinedAsync):
         self.dialect = owner.dialect  # type: ignore[misc]  # as that of the owner
         self._owner = owner
         self._open = [link]  # shared by copies, emptied at the end
+        self._phase = Phase.WITHIN if restartable else Phase.JOINED
         self.restartable = restartable
         """It is holdfast's own transaction, and no function of the user's was called in it."""
 
@@ -219,7 +222,7 @@ class JoinedLinkAsync(JoinedAsync):
 
     async def fetch(self, request: Query[Any]) -> Sequence[Row]:
         """Return the rows of one statement."""
-        return await self._owner.fetch_on(self._link(), request, Phase.WITHIN, self.timeout)
+        return await self._owner.fetch_on(self._link(), request, self._phase, self.timeout)
 
     async def run_function(self, function: Callable[..., Awaitable[T] | T], *args: object) -> T:
         """Call `function`; from now on the transaction is not begun again by itself."""

@@ -62,8 +62,10 @@ class LinkedSync(SqlSync):
         for restart in range(MAX_RESTARTS):
             try:
                 return request.decode(self._alone(request))
-            except Conflict:
-                self.sleep(restart_pause(restart, self.random))
+            except Conflict as conflict:
+                if conflict.joined:
+                    raise
+            self.sleep(restart_pause(restart, self.random))
         return request.decode(self._alone(request))
 
     def atomic(self, steps: Callable[[], Steps[T]]) -> T:
@@ -122,7 +124,7 @@ class LinkedSync(SqlSync):
         link = self._take(statement.name)
         try:
             if link.in_transaction():
-                phase = Phase.WITHIN
+                phase = Phase.JOINED
             elif link.autocommit:
                 phase = Phase.WRITE if statement.writes else Phase.READ
             else:
@@ -201,6 +203,7 @@ class JoinedLinkSync(JoinedSync):
         self.dialect = owner.dialect  # type: ignore[misc]  # as that of the owner
         self._owner = owner
         self._open = [link]  # shared by copies, emptied at the end
+        self._phase = Phase.WITHIN if restartable else Phase.JOINED
         self.restartable = restartable
         """It is holdfast's own transaction, and no function of the user's was called in it."""
 
@@ -214,7 +217,7 @@ class JoinedLinkSync(JoinedSync):
 
     def fetch(self, request: Query[Any]) -> Sequence[Row]:
         """Return the rows of one statement."""
-        return self._owner.fetch_on(self._link(), request, Phase.WITHIN, self.timeout)
+        return self._owner.fetch_on(self._link(), request, self._phase, self.timeout)
 
     def run_function(self, function: Callable[..., T], *args: object) -> T:
         """Call `function`; from now on the transaction is not begun again by itself."""

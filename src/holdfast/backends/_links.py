@@ -21,12 +21,16 @@ __all__ = ["AsyncLink", "AsyncLinks", "Conflict", "Explain", "Phase", "SyncLink"
 class Conflict(BackendUnavailable):
     """The transaction gave way to another and was rolled back; it can begin again from the start."""
 
+    joined: bool = False
+    """It is the caller's own, so only the caller can begin it again."""
+
 
 class Phase(Enum):
     """When something went wrong; it decides whether the work may have been done."""
 
     CONNECT = "connect"
     WITHIN = "within an open transaction"
+    JOINED = "within the caller's open transaction"
     READ = "a read by itself"
     WRITE = "a write by itself"
     COMMIT = "commit"

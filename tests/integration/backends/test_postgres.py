@@ -10,11 +10,13 @@ import psycopg
 import pytest
 
 import holdfast.backends
+from holdfast.backends._links import Conflict
 from holdfast.backends.migrations import migrate
 from holdfast.backends.sql import Query, Statement
 from holdfast.errors import BackendUnavailable, ConfigurationError, OutcomeUnknown
 from holdfast.operations import Run, Steps
 from tests.integration.backends.sql_backends import (
+    POSTGRES_CLIENTS,
     SCHEMA,
     calling,
     entered,
@@ -167,6 +169,23 @@ def test_an_open_transaction_of_the_users_is_joined(url: str) -> None:
             mine.atomic(lambda: (yield from increase()))
             assert value().carry(outside) is None
         assert value().carry(outside) == 1
+
+
+@pytest.mark.parametrize("name", ["psycopg-autocommit", "asyncpg", "alchemy-session", "alchemy-psycopg-session"])
+async def test_a_conflict_in_the_users_transaction_is_told_once_with_its_cause(url: str, name: str) -> None:
+    async with POSTGRES_CLIENTS[name](url) as (client, commit):
+        mine: Any = holdfast.backends.adopt(client)
+        if commit is None:
+            await now(client.execute("begin isolation level repeatable read"))
+        else:
+            await now(mine.execute("set transaction isolation level repeatable read"))
+        await now(mine.query(value()))
+        with holdfast.backends.connect(url) as other:
+            increase().carry(other)
+        with pytest.raises(Conflict) as caught:
+            await now(mine.query(increase()))
+        assert "could not serialize access" in str(caught.value.__cause__)
+        await now(client.execute("rollback") if commit is None else client.rollback())
 
 
 def test_the_users_row_factory_is_kept(url: str) -> None:

@@ -38,7 +38,7 @@ def explain(error: Exception, *, phase: Phase, lost: bool, statement: Statement,
     facts = {"backend": place, "operation": statement.name}
     if state in _CONFLICT:
         message = f"{statement.name} on {place}: gave way to another transaction and was rolled back"
-        return Conflict(message, **facts)
+        return Conflict(message, joined=phase is Phase.JOINED, **facts)
     if state in _MISSING and statement.schema is not None:
         message = (
             f"{statement.name} on {place}: the tables of {statement.schema.name} are missing or old "
