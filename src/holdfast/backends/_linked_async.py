@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from holdfast.backends._backend import DEFAULT_TIMEOUT
-from holdfast.backends._links import AsyncLink, AsyncLinks, Conflict, Explain, Phase, unreachable
+from holdfast.backends._links import AsyncLink, AsyncLinks, Conflict, Explain, NotSent, Phase, too_late, unreachable
 from holdfast.backends._surely import surely
 from holdfast.backends.sql import Query, Row, Statement
 from holdfast.backends.transactions import MAX_RESTARTS, JoinedAsync, SqlAsync, restart_pause
@@ -60,14 +60,16 @@ class LinkedAsync(SqlAsync):
             BackendUnavailable: it was certainly not done.
             OutcomeUnknown: the connection was lost while it wrote.
         """
+        deadline = time.monotonic() + self.timeout
         for restart in range(MAX_RESTARTS):
             try:
-                return request.decode(await self._alone(request))
+                return request.decode(await self._alone(request, deadline))
             except Conflict as conflict:
-                if conflict.joined:
+                pause = restart_pause(restart, self.random)
+                if conflict.joined or time.monotonic() + pause >= deadline:
                     raise
-            await self.sleep(restart_pause(restart, self.random))
-        return request.decode(await self._alone(request))
+            await self.sleep(pause)
+        return request.decode(await self._alone(request, deadline))
 
     async def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` in one transaction.
@@ -95,11 +97,12 @@ class LinkedAsync(SqlAsync):
             BackendUnavailable: it certainly did not commit.
             OutcomeUnknown: the connection was lost while it committed.
         """
-        async with self._lent("begin") as link:
+        deadline = time.monotonic() + self.timeout
+        async with self._lent(deadline) as link:
             joined = JoinedLinkAsync(self, link, restartable=not link.in_transaction())
             try:
                 if joined.restartable:
-                    async with self._own(link):
+                    async with self._own(link, deadline):
                         yield joined
                 else:
                     async with joined.transaction():
@@ -113,45 +116,45 @@ class LinkedAsync(SqlAsync):
 
     async def fetch_on(self, link: AsyncLink, request: Query[Any], phase: Phase, seconds: float) -> Sequence[Row]:
         """Carry out one statement on a borrowed link."""
+        if seconds <= 0:
+            raise too_late(place=self.place, operation=request.statement.name)
         try:
             return await link.fetch(request.statement, request.parameters, seconds)
         except Exception as error:  # noqa: BLE001 - drivers raise what they like
             self._fail(error, link, request.statement, phase)
 
-    async def _alone(self, request: Query[Any]) -> Sequence[Row]:
+    async def _alone(self, request: Query[Any], deadline: float) -> Sequence[Row]:
         # The hot path: no context managers here.
         statement = request.statement
-        started = time.monotonic()
-        link = await self._take(statement.name)
+        link = await self._take(statement.name, deadline)
         try:
             if link.in_transaction():
                 phase = Phase.JOINED
             elif link.autocommit:
                 phase = Phase.WRITE if statement.writes else Phase.READ
             else:
-                return await self._begun(link, request)
-            left = max(0.0, self.timeout - (time.monotonic() - started))
-            return await self.fetch_on(link, request, phase, left)
+                return await self._begun(link, request, deadline)
+            return await self.fetch_on(link, request, phase, deadline - time.monotonic())
         finally:
             if (giving := self.links.give(link)) is not None:
                 await surely(giving)
 
-    async def _begun(self, link: AsyncLink, request: Query[Any]) -> Sequence[Row]:
+    async def _begun(self, link: AsyncLink, request: Query[Any], deadline: float) -> Sequence[Row]:
         # The driver begins a transaction by itself; after a read there is nothing to commit.
         if request.statement.writes:
-            async with self._own(link):
-                return await self.fetch_on(link, request, Phase.WITHIN, self.timeout)
+            async with self._own(link, deadline, commit_by=deadline):
+                return await self.fetch_on(link, request, Phase.WITHIN, deadline - time.monotonic())
         try:
-            return await self.fetch_on(link, request, Phase.READ, self.timeout)
+            return await self.fetch_on(link, request, Phase.READ, deadline - time.monotonic())
         finally:
             await surely(self._roll_back(link))
 
     @contextlib.asynccontextmanager
-    async def _own(self, link: AsyncLink) -> AsyncIterator[None]:
+    async def _own(self, link: AsyncLink, begin_by: float, *, commit_by: float | None = None) -> AsyncIterator[None]:
         try:
-            await self._control(link.begin, link, _BEGIN, Phase.WITHIN)
+            await self._control(link.begin, link, _BEGIN, begin_by)
             yield
-            await self._control(link.commit, link, _COMMIT, Phase.COMMIT)
+            await self._control(link.commit, link, _COMMIT, commit_by or time.monotonic() + self.timeout)
         except BaseException:
             await surely(self._roll_back(link))
             raise
@@ -166,31 +169,36 @@ class LinkedAsync(SqlAsync):
             link.drop()
 
     async def _control(
-        self, action: Callable[[float], Awaitable[None]], link: AsyncLink, statement: Statement, phase: Phase
+        self, action: Callable[[float], Awaitable[None]], link: AsyncLink, statement: Statement, deadline: float
     ) -> None:
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise too_late(place=self.place, operation=statement.name)
         try:
-            await action(self.timeout)
+            await action(seconds)
         except Exception as error:  # noqa: BLE001 - drivers raise what they like
-            self._fail(error, link, statement, phase)
+            self._fail(error, link, statement, Phase.COMMIT if statement is _COMMIT else Phase.WITHIN)
 
     @contextlib.asynccontextmanager
-    async def _lent(self, operation: str) -> AsyncIterator[AsyncLink]:
-        link = await self._take(operation)
+    async def _lent(self, deadline: float) -> AsyncIterator[AsyncLink]:
+        link = await self._take("begin", deadline)
         try:
             yield link
         finally:
             if (giving := self.links.give(link)) is not None:
                 await surely(giving)
 
-    async def _take(self, operation: str) -> AsyncLink:
+    async def _take(self, operation: str, deadline: float) -> AsyncLink:
         try:
-            return await self.links.take(self.timeout)
+            return await self.links.take(deadline - time.monotonic())
         except HoldfastError:
             raise
         except Exception as error:
             raise unreachable(error, place=self.place, operation=operation) from error
 
     def _fail(self, error: Exception, link: AsyncLink, statement: Statement, phase: Phase) -> NoReturn:
+        if isinstance(error, NotSent):
+            raise unreachable(error, place=self.place, operation=statement.name) from error
         if isinstance(error, TimeoutError):
             link.drop()
         lost = not link.alive()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from holdfast.backends._backend import DEFAULT_TIMEOUT
-from holdfast.backends._links import Conflict, Explain, Phase, SyncLink, SyncLinks, unreachable
+from holdfast.backends._links import Conflict, Explain, NotSent, Phase, SyncLink, SyncLinks, too_late, unreachable
 from holdfast.backends.sql import Query, Row, Statement
 from holdfast.backends.transactions import MAX_RESTARTS, JoinedSync, SqlSync, restart_pause
 from holdfast.clock import SYSTEM_CLOCK, Clock
@@ -59,14 +59,16 @@ class LinkedSync(SqlSync):
             BackendUnavailable: it was certainly not done.
             OutcomeUnknown: the connection was lost while it wrote.
         """
+        deadline = time.monotonic() + self.timeout
         for restart in range(MAX_RESTARTS):
             try:
-                return request.decode(self._alone(request))
+                return request.decode(self._alone(request, deadline))
             except Conflict as conflict:
-                if conflict.joined:
+                pause = restart_pause(restart, self.random)
+                if conflict.joined or time.monotonic() + pause >= deadline:
                     raise
-            self.sleep(restart_pause(restart, self.random))
-        return request.decode(self._alone(request))
+            self.sleep(pause)
+        return request.decode(self._alone(request, deadline))
 
     def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` in one transaction.
@@ -94,11 +96,12 @@ class LinkedSync(SqlSync):
             BackendUnavailable: it certainly did not commit.
             OutcomeUnknown: the connection was lost while it committed.
         """
-        with self._lent("begin") as link:
+        deadline = time.monotonic() + self.timeout
+        with self._lent(deadline) as link:
             joined = JoinedLinkSync(self, link, restartable=not link.in_transaction())
             try:
                 if joined.restartable:
-                    with self._own(link):
+                    with self._own(link, deadline):
                         yield joined
                 else:
                     with joined.transaction():
@@ -112,44 +115,44 @@ class LinkedSync(SqlSync):
 
     def fetch_on(self, link: SyncLink, request: Query[Any], phase: Phase, seconds: float) -> Sequence[Row]:
         """Carry out one statement on a borrowed link."""
+        if seconds <= 0:
+            raise too_late(place=self.place, operation=request.statement.name)
         try:
             return link.fetch(request.statement, request.parameters, seconds)
         except Exception as error:  # noqa: BLE001 - drivers raise what they like
             self._fail(error, link, request.statement, phase)
 
-    def _alone(self, request: Query[Any]) -> Sequence[Row]:
+    def _alone(self, request: Query[Any], deadline: float) -> Sequence[Row]:
         # The hot path: no context managers here.
         statement = request.statement
-        started = time.monotonic()
-        link = self._take(statement.name)
+        link = self._take(statement.name, deadline)
         try:
             if link.in_transaction():
                 phase = Phase.JOINED
             elif link.autocommit:
                 phase = Phase.WRITE if statement.writes else Phase.READ
             else:
-                return self._begun(link, request)
-            left = max(0.0, self.timeout - (time.monotonic() - started))
-            return self.fetch_on(link, request, phase, left)
+                return self._begun(link, request, deadline)
+            return self.fetch_on(link, request, phase, deadline - time.monotonic())
         finally:
             self.links.give(link)
 
-    def _begun(self, link: SyncLink, request: Query[Any]) -> Sequence[Row]:
+    def _begun(self, link: SyncLink, request: Query[Any], deadline: float) -> Sequence[Row]:
         # The driver begins a transaction by itself; after a read there is nothing to commit.
         if request.statement.writes:
-            with self._own(link):
-                return self.fetch_on(link, request, Phase.WITHIN, self.timeout)
+            with self._own(link, deadline, commit_by=deadline):
+                return self.fetch_on(link, request, Phase.WITHIN, deadline - time.monotonic())
         try:
-            return self.fetch_on(link, request, Phase.READ, self.timeout)
+            return self.fetch_on(link, request, Phase.READ, deadline - time.monotonic())
         finally:
             self._roll_back(link)
 
     @contextlib.contextmanager
-    def _own(self, link: SyncLink) -> Iterator[None]:
+    def _own(self, link: SyncLink, begin_by: float, *, commit_by: float | None = None) -> Iterator[None]:
         try:
-            self._control(link.begin, link, _BEGIN, Phase.WITHIN)
+            self._control(link.begin, link, _BEGIN, begin_by)
             yield
-            self._control(link.commit, link, _COMMIT, Phase.COMMIT)
+            self._control(link.commit, link, _COMMIT, commit_by or time.monotonic() + self.timeout)
         except BaseException:
             self._roll_back(link)
             raise
@@ -163,29 +166,34 @@ class LinkedSync(SqlSync):
         except Exception:  # noqa: BLE001 - without its connection the server rolls back by itself
             link.drop()
 
-    def _control(self, action: Callable[[float], None], link: SyncLink, statement: Statement, phase: Phase) -> None:
+    def _control(self, action: Callable[[float], None], link: SyncLink, statement: Statement, deadline: float) -> None:
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise too_late(place=self.place, operation=statement.name)
         try:
-            action(self.timeout)
+            action(seconds)
         except Exception as error:  # noqa: BLE001 - drivers raise what they like
-            self._fail(error, link, statement, phase)
+            self._fail(error, link, statement, Phase.COMMIT if statement is _COMMIT else Phase.WITHIN)
 
     @contextlib.contextmanager
-    def _lent(self, operation: str) -> Iterator[SyncLink]:
-        link = self._take(operation)
+    def _lent(self, deadline: float) -> Iterator[SyncLink]:
+        link = self._take("begin", deadline)
         try:
             yield link
         finally:
             self.links.give(link)
 
-    def _take(self, operation: str) -> SyncLink:
+    def _take(self, operation: str, deadline: float) -> SyncLink:
         try:
-            return self.links.take(self.timeout)
+            return self.links.take(deadline - time.monotonic())
         except HoldfastError:
             raise
         except Exception as error:
             raise unreachable(error, place=self.place, operation=operation) from error
 
     def _fail(self, error: Exception, link: SyncLink, statement: Statement, phase: Phase) -> NoReturn:
+        if isinstance(error, NotSent):
+            raise unreachable(error, place=self.place, operation=statement.name) from error
         if isinstance(error, TimeoutError):
             link.drop()
         lost = not link.alive()

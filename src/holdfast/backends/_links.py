@@ -1,9 +1,9 @@
 """What a client/server SQL driver has to offer, and nothing more: a `Link` is one connection.
 
 psycopg, asyncpg and SQLAlchemy differ only in this; `LinkedSync` and `LinkedAsync` make backends of
-it. A link raises whatever its driver raises, and `TimeoutError` when the time is up; an `Explain`
-decides what that means. Every method is given the seconds it may take and keeps to them, also when
-the server hangs with its connections open.
+it. A link raises whatever its driver raises, `TimeoutError` when the time is up, and `NotSent` when it
+could not even begin; an `Explain` decides what an error means. Every method is given the seconds it may
+take and keeps to them, also when the server hangs with its connections open.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from typing import Any, Protocol
 from holdfast.backends.sql import Row, Statement
 from holdfast.errors import BackendUnavailable
 
-__all__ = ["AsyncLink", "AsyncLinks", "Conflict", "Explain", "Phase", "SyncLink", "SyncLinks", "unreachable"]
+__all__ = [
+    "AsyncLink",
+    "AsyncLinks",
+    "Conflict",
+    "Explain",
+    "NotSent",
+    "Phase",
+    "SyncLink",
+    "SyncLinks",
+    "too_late",
+    "unreachable",
+]
 
 
 class Conflict(BackendUnavailable):
@@ -23,6 +34,10 @@ class Conflict(BackendUnavailable):
 
     joined: bool = False
     """It is the caller's own, so only the caller can begin it again."""
+
+
+class NotSent(Exception):
+    """The statement certainly did not reach the server; the connection is as it was."""
 
 
 class Phase(Enum):
@@ -45,6 +60,12 @@ def unreachable(error: Exception, *, place: str, operation: str) -> BackendUnava
     """Return the error for a connection that could not be had, so nothing was done."""
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return BackendUnavailable(f"{operation} on {place}: {reason}", backend=place, operation=operation)
+
+
+def too_late(*, place: str, operation: str) -> BackendUnavailable:
+    """Return the error for a deadline that had passed before anything was sent."""
+    message = f"{operation} on {place}: the time was over before it could be sent, so nothing was done"
+    return BackendUnavailable(message, backend=place, operation=operation)
 
 
 class Explain(Protocol):

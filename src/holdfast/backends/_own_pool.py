@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -85,8 +86,9 @@ class SyncOwnPool(_OwnPool[L]):
         """Borrow a link, opening one if there is room.
 
         Raises:
-            TimeoutError: all places stayed lent for so long.
+            TimeoutError: all places stayed lent, or the server did not answer, for so long.
         """
+        deadline = time.monotonic() + seconds
         try:
             link = self._places.take(seconds)
         except TimeoutError:
@@ -97,7 +99,7 @@ class SyncOwnPool(_OwnPool[L]):
                 return link
             link.drop()
         try:
-            return self._connect(seconds)
+            return self._connect(_left(deadline, seconds))
         except BaseException:
             self._places.give(None)
             raise
@@ -118,8 +120,9 @@ class AsyncOwnPool(_OwnPool[L]):
         """Borrow a link, opening one if there is room.
 
         Raises:
-            TimeoutError: all places stayed lent for so long.
+            TimeoutError: all places stayed lent, or the server did not answer, for so long.
         """
+        deadline = time.monotonic() + seconds
         try:
             link = await self._places.take_async(seconds)
         except TimeoutError:
@@ -130,8 +133,9 @@ class AsyncOwnPool(_OwnPool[L]):
                 return link
             link.drop()
         try:
-            async with asyncio.timeout(seconds):
-                return await self._connect(seconds)
+            left = _left(deadline, seconds)
+            async with asyncio.timeout(left):
+                return await self._connect(left)
         except BaseException:
             self._places.give(None)
             raise
@@ -139,6 +143,14 @@ class AsyncOwnPool(_OwnPool[L]):
     async def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
         self._shut()
+
+
+def _left(deadline: float, seconds: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        message = f"no connection within {seconds:g} s"
+        raise TimeoutError(message)
+    return left
 
 
 def in_thread(function: Callable[[], T], seconds: float, discard: Callable[[T], None]) -> T:

@@ -186,6 +186,42 @@ async def test_a_hanging_server_cannot_be_connected_to_within_the_deadline(
     own_postgres_server.resume()
 
 
+@pytest.mark.parametrize("kind", ["sync", "async", "asyncpg"])
+async def test_waiting_for_a_place_and_connecting_share_one_deadline(
+    own_postgres_server: PostgresServer, kind: str
+) -> None:
+    backend = _url(kind, own_postgres_server.url + "?max_connections=1")
+    own_postgres_server.pause()
+
+    async def take(delay: float) -> float:
+        await asyncio.sleep(delay)
+        begun = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            await _in_thread(lambda: backend.query(increase()))
+        return time.monotonic() - begun
+
+    # The second gets the place just before its time is over; connecting may not take as much again.
+    assert max(await asyncio.gather(take(0.0), take(DEADLINE / 5))) < DEADLINE + GRACE
+    own_postgres_server.resume()
+
+
+@pytest.mark.parametrize("name", ["psycopg", "psycopg-async"])
+async def test_a_statement_and_its_commit_share_one_deadline(postgres_url: str, name: str) -> None:
+    with holdfast.backends.connect(postgres_url) as setup:
+        migrate(setup, [SCHEMA])
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SLOW_COMMIT)
+    slow = Statement(
+        "slow", "insert into holdfast_counter select 'slow commit', 1 from (select pg_sleep(0.7)) as pause"
+    )
+    async with POSTGRES_CLIENTS[name](postgres_url) as (client, _):
+        backend: Any = holdfast.backends.adopt(client, timeout=1.0)
+        begun = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            await now(backend.query(Query(slow, {})))
+        assert time.monotonic() - begun < 1.0 + GRACE
+
+
 async def test_a_restart_between_two_calls_goes_unnoticed(backend: Any, own_postgres_server: PostgresServer) -> None:
     await asyncio.to_thread(own_postgres_server.restart)
     assert await now(backend.query(increase())) == 2
