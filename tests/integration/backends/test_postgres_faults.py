@@ -289,6 +289,93 @@ async def test_a_hanging_server_is_left_by_the_users_own_client_too(
         await clean.aclose()
 
 
+# -- One connection that several threads or tasks share ----------------------------------------------------------------
+
+SHARED = ["psycopg-autocommit", "psycopg-async-autocommit", "asyncpg"]
+
+
+@contextlib.asynccontextmanager
+async def shared(name: str, url: str) -> AsyncIterator[Any]:
+    """Yield a connection of the user's in autocommit mode."""
+    async with POSTGRES_CLIENTS[name.replace("async-autocommit", "async")](url) as (client, _):
+        if name == "psycopg-async-autocommit":
+            await client.set_autocommit(True)
+        yield client
+
+
+@pytest.fixture
+def tables(postgres_url: str) -> str:
+    with holdfast.backends.connect(postgres_url) as setup:
+        migrate(setup, [SCHEMA])
+        increase().carry(setup)
+    return postgres_url
+
+
+@pytest.mark.parametrize("name", SHARED)
+async def test_the_end_of_one_call_leaves_the_others_their_deadlines(tables: str, name: str) -> None:
+    async with shared(name, tables) as client:
+        # Patterns adopt the connection each for itself.
+        quick, slow = (holdfast.backends.adopt(client, timeout=DEADLINE) for _ in range(2))
+        with psycopg.connect(tables) as other:
+            other.execute("select * from holdfast_counter for update")
+            begun = time.monotonic()
+            answers = await asyncio.gather(
+                _in_thread(lambda: value().carry(quick)),
+                _in_thread(lambda: increase().carry(slow)),
+                return_exceptions=True,
+            )
+            assert time.monotonic() - begun < DEADLINE + GRACE
+    assert answers[0] == 1 or isinstance(answers[0], BackendUnavailable)
+    assert isinstance(answers[1], BackendError)
+
+
+@pytest.mark.parametrize("kind", ["async", "asyncpg"])
+async def test_tasks_that_share_a_transaction_keep_their_deadlines(tables: str, kind: str) -> None:
+    async with _url(kind, tables) as backend:
+        with psycopg.connect(tables) as other:
+            other.execute("select * from holdfast_counter for update")
+            begun = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                async with backend.transaction() as tx:
+                    await asyncio.gather(tx.query(value()), tx.query(increase()))
+            assert time.monotonic() - begun < DEADLINE + GRACE
+
+
+@pytest.mark.parametrize("name", SHARED)
+async def test_what_waited_behind_a_lost_statement_was_not_sent(own_postgres_server: PostgresServer, name: str) -> None:
+    with holdfast.backends.connect(own_postgres_server.url) as setup:
+        migrate(setup, [SCHEMA])
+    async with shared(name, own_postgres_server.url) as client:
+        backend: Any = holdfast.backends.adopt(client, timeout=DEADLINE)
+        await now(backend.query(increase()))
+        own_postgres_server.pause()
+        begun = time.monotonic()
+        answers = await asyncio.gather(
+            *(_in_thread(lambda: backend.query(increase())) for _ in range(3)), return_exceptions=True
+        )
+        assert time.monotonic() - begun < DEADLINE + GRACE
+        own_postgres_server.resume()
+    assert sorted(type(answer).__name__ for answer in answers) == ["BackendUnavailable"] * 2 + ["OutcomeUnknown"]
+
+
+@pytest.mark.parametrize("name", SHARED)
+async def test_a_connection_that_the_user_keeps_busy_is_a_refusal_and_stays(tables: str, name: str) -> None:
+    async with shared(name, tables) as client:
+        backend: Any = holdfast.backends.adopt(client, timeout=0.3)
+        users = asyncio.ensure_future(_in_thread(lambda: client.execute("select pg_sleep(2.0)")))
+        await asyncio.sleep(0.1)
+        for ask in (lambda: backend.query(increase()), lambda: backend.atomic(increase_twice)):
+            begun = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                await _in_thread(ask)
+            assert time.monotonic() - begun < 0.3 + GRACE
+        await users
+        assert await now(backend.query(value())) == 1
+
+
+# -- Cancellation ------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("kind", ["async", "asyncpg"])
 async def test_cancelled_tasks_leave_no_transaction_behind(postgres_url: str, kind: str) -> None:
     with holdfast.backends.connect(postgres_url) as setup:

@@ -7,6 +7,7 @@ import select
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.backends._links import NotSent
 from holdfast.backends._surely import surely
 from holdfast.backends.sql import Row, Statement
 from holdfast.errors import MissingExtra
@@ -74,8 +75,7 @@ class AsyncpgLink:
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, Any], seconds: float) -> list[Row]:
         values = statement.positional(parameters)
-        async with self._alone:
-            rows = await self._timed(self.connection.fetch(statement.numbered, *values), seconds)
+        rows = await self._timed(self.connection.fetch, (statement.numbered, *values), seconds)
         return [tuple(row) for row in rows]
 
     async def begin(self, seconds: float) -> None:
@@ -91,19 +91,38 @@ class AsyncpgLink:
         await self._control("rollback", seconds)
 
     async def _control(self, command: str, seconds: float) -> str:
-        async with self._alone:
-            return await self._timed(self.connection.execute(command), seconds)  # type: ignore[no-any-return]
+        return await self._timed(self.connection.execute, (command,), seconds)  # type: ignore[no-any-return]
 
-    async def _timed(self, working: Any, seconds: float) -> Any:
+    async def _timed(self, method: Any, arguments: tuple[Any, ...], seconds: float) -> Any:
+        ours = False
         try:
             async with asyncio.timeout(seconds):
-                return await working
+                await self._alone.acquire()
+                ours = True
+                return await self._sent(method, arguments)
         except TimeoutError:
+            if not ours:
+                raise NotSent("the connection stayed in use until the time was over") from None
             # asyncpg has asked the server to cancel, and would wait for its answer before anything else.
             self.drop()
             raise
         except asyncio.CancelledError:
-            await surely(self._settle())
+            if ours:
+                await surely(self._settle())
+            raise
+        finally:
+            if ours:
+                self._alone.release()
+
+    async def _sent(self, method: Any, arguments: tuple[Any, ...]) -> Any:
+        if not self.alive():  # whoever had it before has lost it
+            raise NotSent("the connection is closed")
+        try:
+            return await method(*arguments)
+        except asyncpg_module().InterfaceError as error:
+            # The user is using it as well; asyncpg refuses to send a second statement then.
+            if "cannot perform operation" in str(error):
+                raise NotSent(str(error)) from error
             raise
 
     async def _settle(self) -> None:

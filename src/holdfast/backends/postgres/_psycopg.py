@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+import time
+from collections.abc import Awaitable, Mapping
+from typing import Any
 
-from holdfast.backends.postgres._guard import AsyncGuard, SyncGuard
+from holdfast.backends._links import NotSent
+from holdfast.backends.postgres._guard import DEADLINE, DeadlinePassed, guard, within
 from holdfast.backends.sql import Row, Statement
 from holdfast.errors import MissingExtra
 
 __all__ = ["PsycopgAsyncLink", "PsycopgLink", "psycopg_module"]
 
-G = TypeVar("G", SyncGuard, AsyncGuard)
 # psycopg.pq.TransactionStatus and ExecStatus, as the numbers that libpq gives them.
 _IDLE, _UNKNOWN = 0, 4
 _TUPLES = 2
+_IN_USE = "the connection stayed in use until the time was over"
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
@@ -38,14 +41,13 @@ def _has_rows(cursor: Any) -> bool:
     return cursor.pgresult is not None and int(cursor.pgresult.status) == _TUPLES
 
 
-class _PsycopgLink(Generic[G]):
+class _PsycopgLink:
     """What both colours share: everything that does not wait."""
 
-    _guard: G
-
-    def __init__(self, connection: Any, *, ours: bool) -> None:
+    def __init__(self, connection: Any, *, ours: bool = False) -> None:
         from psycopg.rows import tuple_row
 
+        guard(connection)
         self.connection = connection
         self._row_factory = tuple_row
         # Making a cursor costs a tenth of a round trip. Nobody else uses a connection of ours meanwhile.
@@ -84,21 +86,19 @@ class _PsycopgLink(Generic[G]):
             raise psycopg_module().errors.InFailedSqlTransaction(message)
 
 
-class PsycopgLink(_PsycopgLink[SyncGuard]):
+class PsycopgLink(_PsycopgLink):
     """A `psycopg.Connection`; `ours` when nobody else has it."""
-
-    def __init__(self, connection: Any, *, ours: bool = False) -> None:
-        super().__init__(connection, ours=ours)
-        self._guard = SyncGuard(connection)
 
     def fetch(self, statement: Statement, parameters: Mapping[str, Any], seconds: float) -> list[Row]:
         cursor = self._cursor or self.connection.cursor(row_factory=self._row_factory)
-        self._guard.arm(seconds)
+        before = DEADLINE.set(time.monotonic() + seconds)
         try:
+            if self._cursor is None and self.connection.lock.locked():
+                self._await_turn(seconds)
             cursor.execute(statement.percent, parameters)
             return cursor.fetchall() if _has_rows(cursor) else []
         finally:
-            self._guard.disarm()
+            DEADLINE.reset(before)
 
     def begin(self, seconds: float) -> None:
         if self.connection.autocommit:  # otherwise psycopg begins by itself
@@ -112,25 +112,32 @@ class PsycopgLink(_PsycopgLink[SyncGuard]):
         self._control("rollback", seconds)
 
     def _control(self, command: str, seconds: float) -> str | None:
-        with self._guard.within(seconds):
+        with within(seconds):
+            if self.connection.lock.locked():
+                self._await_turn(seconds)
             return self.connection.cursor().execute(command).statusmessage  # type: ignore[no-any-return]
 
+    def _await_turn(self, seconds: float) -> None:
+        # Another thread is using the connection, perhaps for a statement of the user's without a deadline.
+        if not self.connection.lock.acquire(timeout=seconds):
+            raise NotSent(_IN_USE)
+        self.connection.lock.release()
 
-class PsycopgAsyncLink(_PsycopgLink[AsyncGuard]):
+
+class PsycopgAsyncLink(_PsycopgLink):
     """A `psycopg.AsyncConnection`. Tasks may share its transaction, so each call has its own cursor."""
-
-    def __init__(self, connection: Any) -> None:
-        super().__init__(connection, ours=False)
-        self._guard = AsyncGuard(connection)
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, Any], seconds: float) -> list[Row]:
         cursor = self._cursor or self.connection.cursor(row_factory=self._row_factory)
-        self._guard.arm(seconds)
+        before = DEADLINE.set(time.monotonic() + seconds)
         try:
-            await cursor.execute(statement.percent, parameters)
+            if self.connection.lock.locked():
+                await self._in_turn(cursor.execute(statement.percent, parameters), seconds)
+            else:
+                await cursor.execute(statement.percent, parameters)
             return await cursor.fetchall() if _has_rows(cursor) else []
         finally:
-            self._guard.disarm()
+            DEADLINE.reset(before)
 
     async def begin(self, seconds: float) -> None:
         if self.connection.autocommit:  # otherwise psycopg begins by itself
@@ -144,6 +151,20 @@ class PsycopgAsyncLink(_PsycopgLink[AsyncGuard]):
         await self._control("rollback", seconds)
 
     async def _control(self, command: str, seconds: float) -> str | None:
-        with self._guard.within(seconds):
+        with within(seconds):
             cursor = self.connection.cursor()
-            return (await cursor.execute(command)).statusmessage  # type: ignore[no-any-return]
+            if self.connection.lock.locked():
+                await self._in_turn(cursor.execute(command), seconds)
+            else:
+                await cursor.execute(command)
+            return cursor.statusmessage  # type: ignore[no-any-return]
+
+    async def _in_turn(self, executing: Awaitable[Any], seconds: float) -> None:
+        # Another task is using the connection, perhaps for a statement of the user's without a deadline.
+        try:
+            async with asyncio.timeout(seconds):
+                await executing
+        except TimeoutError as error:
+            if isinstance(error, DeadlinePassed) or not self.alive():
+                raise
+            raise NotSent(_IN_USE) from None

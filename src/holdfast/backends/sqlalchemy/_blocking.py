@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast.backends.migrations import upgrade_with
-from holdfast.backends.postgres._guard import AsyncGuard, SyncGuard
+from holdfast.backends.postgres._guard import guard, within
 from holdfast.backends.sql import Row, Statement
 from holdfast.backends.sqlalchemy._spelling import alive, drop, spelled
 from holdfast.backends.sqlite._database import register_functions
@@ -95,8 +94,8 @@ class SessionLink:
     def _deadline(driver: Any, seconds: float) -> contextlib.AbstractContextManager[None]:
         if not hasattr(driver, "pgconn"):
             return contextlib.nullcontext()
-        guard = AsyncGuard if inspect.iscoroutinefunction(type(driver).wait) else SyncGuard
-        return guard(driver).within(seconds)
+        guard(driver)
+        return within(seconds)
 
     def begin(self, seconds: float) -> None:
         """Do nothing: it is begun."""
