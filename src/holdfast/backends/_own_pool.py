@@ -8,17 +8,14 @@ anybody noticing: nothing was sent on it, so that is certain to be safe.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from holdfast.backends import _fork
 from holdfast.backends._fair import FairPool
 
-__all__ = ["AsyncOwnPool", "SyncOwnPool", "in_thread"]
-
-T = TypeVar("T")
+__all__ = ["AsyncOwnPool", "SyncOwnPool"]
 
 
 class _Pooled(Protocol):
@@ -92,7 +89,7 @@ class SyncOwnPool(_OwnPool[L]):
         try:
             link = self._places.take(seconds)
         except TimeoutError:
-            message = f"all {self._size} connections stayed in use for {seconds:g} s"
+            message = f"all {self._size} connections stayed in use for {seconds:.3g} s"
             raise TimeoutError(message) from None
         if link is not None:
             if link.alive() and not link.stale():
@@ -126,7 +123,7 @@ class AsyncOwnPool(_OwnPool[L]):
         try:
             link = await self._places.take_async(seconds)
         except TimeoutError:
-            message = f"all {self._size} connections stayed in use for {seconds:g} s"
+            message = f"all {self._size} connections stayed in use for {seconds:.3g} s"
             raise TimeoutError(message) from None
         if link is not None:
             if link.alive() and not link.stale():
@@ -148,42 +145,6 @@ class AsyncOwnPool(_OwnPool[L]):
 def _left(deadline: float, seconds: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        message = f"no connection within {seconds:g} s"
+        message = f"no connection within {seconds:.3g} s"
         raise TimeoutError(message)
     return left
-
-
-def in_thread(function: Callable[[], T], seconds: float, discard: Callable[[T], None]) -> T:
-    """Call `function` in a thread, and wait for it no longer than `seconds`.
-
-    For connecting, where a name lookup or a hanging server cannot be interrupted. A result that comes
-    too late is given to `discard`.
-
-    Raises:
-        TimeoutError: it took longer.
-    """
-    outcome: list[Any] = []
-    late = threading.Lock()  # held by whoever decides first: the thread when done, or the waiter when late
-
-    def work() -> None:
-        try:
-            result: Any = function()
-        except BaseException as error:  # noqa: BLE001 - raised again by the waiter
-            outcome.append((None, error))
-            late.acquire(blocking=False)
-            return
-        outcome.append((result, None))
-        if not late.acquire(blocking=False):
-            discard(result)
-
-    thread = threading.Thread(target=work, name="holdfast-connect", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive() and late.acquire(blocking=False):
-        message = f"no connection within {seconds:g} s"
-        raise TimeoutError(message)
-    thread.join()
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result  # type: ignore[no-any-return]

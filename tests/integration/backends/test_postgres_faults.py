@@ -22,6 +22,7 @@ from holdfast.testing.services import PostgresServer
 from tests.integration.backends.sql_backends import (
     POSTGRES_CLIENTS,
     SCHEMA,
+    alchemy_url,
     calling,
     entered,
     increase,
@@ -287,6 +288,33 @@ async def test_a_hanging_server_is_left_by_the_users_own_client_too(
     own_postgres_server.resume()
     with contextlib.suppress(Exception):
         await clean.aclose()
+
+
+@pytest.mark.parametrize("pre_ping", [False, True])
+@pytest.mark.parametrize("driver", ["blocking", "psycopg", "asyncpg"])
+async def test_a_hanging_server_is_left_by_an_engine_that_connects(
+    own_postgres_server: PostgresServer, driver: str, *, pre_ping: bool
+) -> None:
+    from sqlalchemy import create_engine
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    with holdfast.backends.connect(own_postgres_server.url) as setup:
+        migrate(setup, [SCHEMA])
+    make = create_engine if driver == "blocking" else create_async_engine
+    url = alchemy_url(own_postgres_server.url, "psycopg" if driver == "blocking" else driver)
+    engine: Any = make(url, pool_size=1, max_overflow=0, pool_pre_ping=pre_ping)
+    backend: Any = holdfast.backends.adopt(engine, timeout=DEADLINE)
+    if pre_ping:
+        await now(backend.query(increase()))
+    own_postgres_server.pause()
+    for _ in range(2):
+        begun = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            await now(backend.query(increase()))
+        assert time.monotonic() - begun < DEADLINE + GRACE
+    own_postgres_server.resume()
+    assert await now(backend.within(15.0).query(increase())) == 1 + pre_ping
+    await now(engine.dispose())
 
 
 # -- One connection that several threads or tasks share ----------------------------------------------------------------

@@ -1,6 +1,8 @@
 """SQLAlchemy: the session's transaction is joined and never committed, and its objects stay right."""
 
 import contextlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,41 @@ def test_a_scoped_session_and_a_connection_are_joined(engine: Any, url: str) -> 
         adopted = holdfast.backends.adopt(connection)
         adopted.query(increase())
     assert stored(url) == 2
+
+
+# -- Deadlines ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_exhausted_pool_is_waited_for_no_longer_than_the_deadline(url: str) -> None:
+    made = create_engine(alchemy_url(url, "psycopg"), pool_size=1, max_overflow=0, pool_timeout=5)
+    adopted: Any = holdfast.backends.adopt(made, timeout=0.2)
+    with made.connect():
+        begun = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            adopted.query(increase())
+        assert time.monotonic() - begun < 0.6
+    # The late connection went back into the pool.
+    assert adopted.within(5.0).query(increase()) == 1
+    made.dispose()
+
+
+@pytest.mark.parametrize("kind", ["engine", "session", "connection"])
+def test_a_locked_file_is_waited_for_no_longer_than_the_deadline(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "test.db"
+    made = create_engine(prepare(f"sqlite:///{file}"))
+    with Session(made) as session, made.connect() as connection, contextlib.closing(sqlite3.connect(file)) as other:
+        client = {"engine": made, "session": session, "connection": connection}[kind]
+        adopted: Any = holdfast.backends.adopt(client, timeout=0.2)
+        other.execute("begin immediate")
+        begun = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            adopted.query(increase())
+        assert 0.15 < time.monotonic() - begun < 0.6
+        other.rollback()
+        assert adopted.query(increase()) == 1
+        assert adopted.execute("pragma busy_timeout") == [(200,)]
+        assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 5000
+    made.dispose()
 
 
 def test_the_users_own_mistakes_come_as_sqlalchemys_errors(engine: Any) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from holdfast.backends._own_pool import AsyncOwnPool, SyncOwnPool, in_thread
+from holdfast.backends._in_thread import in_thread
+from holdfast.backends._own_pool import AsyncOwnPool, SyncOwnPool
 from holdfast.backends.postgres._address import Address
 from holdfast.backends.postgres._asyncpg import AsyncpgLink, asyncpg_module
 from holdfast.backends.postgres._psycopg import PsycopgAsyncLink, PsycopgLink, psycopg_module

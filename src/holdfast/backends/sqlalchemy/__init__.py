@@ -48,6 +48,8 @@ def adopt(client: Any) -> Backend[Any]:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
 
+    if isinstance(client, (Engine, AsyncEngine)):
+        dialect_of(client)  # of another database nothing else is asked
     if isinstance(client, (Session, scoped_session)):
         return _sync(client.get_bind(), SyncSingle(SessionLink(client, client.connection)))
     if isinstance(client, (Connection, AsyncConnection)) and client.closed:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
+from holdfast.backends._in_thread import BoundedCalls
 from holdfast.backends.migrations import upgrade_with
 from holdfast.backends.postgres._guard import guard, within
 from holdfast.backends.sql import Row, Statement
@@ -17,6 +22,10 @@ from holdfast.backends.transactions import RELEASE, SAVEPOINT, UNDO
 from holdfast.clock import SYSTEM_CLOCK
 
 __all__ = ["EngineLinks", "SessionLink"]
+
+_LONGEST_BUSY_MS = 2**31 - 1
+_MOST_CONNECTING = 32
+"""How many threads may wait for one engine's connections; while all of them hang, nobody else begins to."""
 
 
 class SessionLink:
@@ -51,7 +60,7 @@ class SessionLink:
     def fetch(self, statement: Statement, parameters: Mapping[str, Any], seconds: float) -> list[Row]:
         connection = self._connection()
         driver = self.driver()
-        with self._deadline(driver, seconds):
+        with self._deadline(connection, driver, seconds):
             self._lock_sqlite(connection, driver, statement)
             if statement in _SAVEPOINTS:
                 return self._savepoint(statement)
@@ -91,7 +100,9 @@ class SessionLink:
             connection.exec_driver_sql("begin immediate")
 
     @staticmethod
-    def _deadline(driver: Any, seconds: float) -> contextlib.AbstractContextManager[None]:
+    def _deadline(connection: Any, driver: Any, seconds: float) -> contextlib.AbstractContextManager[None]:
+        if connection.dialect.name == "sqlite":
+            return _busy_for(connection.connection, seconds)
         if not hasattr(driver, "pgconn"):
             return contextlib.nullcontext()
         guard(driver)
@@ -118,18 +129,18 @@ class EngineLink(SessionLink):
         return bool(self.connection.in_transaction())
 
     def commit(self, seconds: float) -> None:
-        with self._deadline(self.driver(), seconds):
+        with self._deadline(self.connection, self.driver(), seconds):
             # A COMMIT after a failed statement, whose error somebody swallowed, is a ROLLBACK; this is not.
             if self.connection.dialect.name == "postgresql":
                 self.connection.exec_driver_sql("select 1")
             self.connection.commit()
 
     def rollback(self, seconds: float) -> None:
-        with self._deadline(self.driver(), seconds):
+        with self._deadline(self.connection, self.driver(), seconds):
             self.connection.rollback()
 
     def begin(self, seconds: float) -> None:
-        with self._deadline(self.driver(), seconds):
+        with self._deadline(self.connection, self.driver(), seconds):
             self.connection.begin()
             if self.connection.dialect.name == "sqlite":
                 self.connection.exec_driver_sql("begin immediate")
@@ -140,11 +151,23 @@ class EngineLinks:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
+        self._calls = _calls_of(engine)
 
     def take(self, seconds: float) -> EngineLink:
-        """Borrow a connection; how long that may take is the engine's own `pool_timeout`."""
-        del seconds
-        return EngineLink(self._engine.connect())
+        """Borrow a connection.
+
+        Raises:
+            TimeoutError: the pool, or the server, took longer.
+        """
+        if self._calls is None:
+            return EngineLink(self._connect())
+        # Neither can be told how long it may take, so they are waited for from outside. Listeners to the
+        # engine's events find the context of the caller.
+        connect = partial(copy_context().run, self._connect)
+        return EngineLink(self._calls.make(connect, seconds, discard=_close))
+
+    def _connect(self) -> Any:
+        return self._engine.connect()
 
     def give(self, link: EngineLink) -> None:
         """Give it back; SQLAlchemy rolls back what is open."""
@@ -156,7 +179,38 @@ class EngineLinks:
         """Leave the user's engine as it is."""
 
 
+# Of all links on the connections of one engine, so that they are bounded together.
+_calls: weakref.WeakKeyDictionary[Any, BoundedCalls] = weakref.WeakKeyDictionary()
+
+
+def _calls_of(engine: Any) -> BoundedCalls | None:
+    from sqlalchemy.pool import QueuePool
+
+    # SQLite's other pools lend connections that only the thread which opened them may use, and never wait.
+    if engine.dialect.name == "sqlite" and not isinstance(engine.pool, QueuePool):
+        return None
+    return _calls.get(engine.pool) or _calls.setdefault(engine.pool, BoundedCalls(_MOST_CONNECTING))
+
+
+def _close(connection: Any) -> None:
+    connection.close()
+
+
 _SAVEPOINTS = {SAVEPOINT.statement, UNDO.statement, RELEASE.statement}
+
+
+@contextlib.contextmanager
+def _busy_for(connection: Any, seconds: float) -> Iterator[None]:
+    # The user's own busy handler may wait longer than our deadline.
+    cursor = connection.cursor()
+    cursor.execute("pragma busy_timeout")
+    (milliseconds,) = cursor.fetchone()
+    cursor.execute(f"pragma busy_timeout = {min(_LONGEST_BUSY_MS, math.ceil(seconds * 1000))}")
+    try:
+        yield
+    finally:
+        cursor.execute(f"pragma busy_timeout = {int(milliseconds)}")
+        cursor.close()
 
 
 def _execute(connection: Any, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
