@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, select, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 import holdfast.backends
 from holdfast.errors import BackendUnavailable, ConfigurationError
 from holdfast.operations import Atomic, Run, Steps
-from tests.integration.backends.sql_backends import alchemy_url, increase, prepare, stored, value
+from tests.integration.backends.sql_backends import alchemy_url, increase, increase_and_fail, prepare, stored, value
 
 
 class Base(DeclarativeBase):
@@ -98,6 +99,61 @@ def test_a_scoped_session_and_a_connection_are_joined(engine: Any, url: str) -> 
         adopted = holdfast.backends.adopt(connection)
         adopted.query(increase())
     assert stored(url) == 2
+
+
+# -- AUTOCOMMIT --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["for all connections", "for this engine"])
+def test_an_engine_in_autocommit_mode_gets_transactions_for_holdfast_alone(engine: Any, url: str, how: str) -> None:
+    automatic = engine.execution_options(isolation_level="AUTOCOMMIT")
+    if how == "for all connections":
+        automatic = create_engine(alchemy_url(url, "psycopg"), isolation_level="AUTOCOMMIT")
+    adopted: Any = holdfast.backends.adopt(automatic)
+    with pytest.raises(KeyError):
+        adopted.atomic(increase_and_fail)
+    assert stored(url) is None
+    assert adopted.query(increase()) == 1
+    with automatic.connect() as connection:
+        connection.execute(text("update holdfast_counter set value = 7"))
+        assert stored(url) == 7
+    automatic.dispose()
+
+
+def test_a_session_or_connection_in_autocommit_mode_is_refused(engine: Any, url: str) -> None:
+    automatic = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with Session(automatic) as session, automatic.connect() as connection:
+        for client in (session, connection):
+            adopted: Any = holdfast.backends.adopt(client)
+            for ask in (lambda: adopted.query(increase()), lambda: adopted.atomic(increase_and_fail)):  # noqa: B023
+                with pytest.raises(ConfigurationError, match="autocommit mode is not legal"):
+                    ask()
+    assert stored(url) is None
+
+
+def test_a_driver_that_commits_by_itself_is_refused(postgres_url: str) -> None:
+    automatic = create_engine(alchemy_url(prepare(postgres_url), "psycopg"), connect_args={"autocommit": True})
+    adopted: Any = holdfast.backends.adopt(automatic)
+    with pytest.raises(ConfigurationError, match="autocommit mode is not legal"):
+        adopted.atomic(increase_and_fail)
+    assert stored(postgres_url) is None
+    automatic.dispose()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_asyncio_clients_in_autocommit_mode_fare_alike(postgres_url: str, driver: str) -> None:
+    prepare(postgres_url)
+    automatic = create_async_engine(alchemy_url(postgres_url, driver), isolation_level="AUTOCOMMIT")
+    adopted: Any = holdfast.backends.adopt(automatic)
+    with pytest.raises(KeyError):
+        await adopted.atomic(increase_and_fail)
+    assert await adopted.query(increase()) == 1
+    async with automatic.connect() as connection, AsyncSession(automatic) as session:
+        for client in (connection, session):
+            refused: Any = holdfast.backends.adopt(client)
+            with pytest.raises(ConfigurationError, match="autocommit mode is not legal"):
+                await refused.query(increase())
+    await automatic.dispose()
 
 
 # -- Deadlines ---------------------------------------------------------------------------------------------------------

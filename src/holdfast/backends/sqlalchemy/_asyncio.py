@@ -13,6 +13,7 @@ from typing import Any
 from holdfast.backends._links import NotSent
 from holdfast.backends._surely import surely
 from holdfast.backends.sql import Row, Statement
+from holdfast.backends.sqlalchemy._autocommit import options_for
 from holdfast.backends.sqlalchemy._blocking import EngineLink, SessionLink
 from holdfast.backends.sqlalchemy._spelling import alive, drop
 
@@ -107,6 +108,7 @@ class AsyncEngineLinks:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
+        self._options = options_for(engine)
         self._leaving: set[asyncio.Future[Any]] = set()  # asyncio itself does not hold its tasks
 
     async def take(self, seconds: float) -> AsyncEngineLink:
@@ -129,7 +131,10 @@ class AsyncEngineLinks:
         return AsyncEngineLink(connecting.result())
 
     async def _connect(self) -> Any:
-        return await self._engine.connect()
+        connection = await self._engine.connect()
+        if self._options:
+            await connection.execution_options(**self._options)
+        return connection
 
     def _abandon(self, connecting: asyncio.Future[Any]) -> None:
         self._leaving.add(connecting)

@@ -14,6 +14,7 @@ from holdfast.backends._in_thread import BoundedCalls
 from holdfast.backends.migrations import upgrade_with
 from holdfast.backends.postgres._guard import guard, within
 from holdfast.backends.sql import Row, Statement
+from holdfast.backends.sqlalchemy._autocommit import options_for, refuse_autocommit
 from holdfast.backends.sqlalchemy._spelling import alive, drop, spelled
 from holdfast.backends.sqlite._database import register_functions
 from holdfast.backends.sqlite._errors import lacks_function, lacks_tables
@@ -43,8 +44,14 @@ class SessionLink:
         self._driver: Any = None
 
     def driver(self) -> Any:
-        """Return the connection of the driver below, and remember it for when things go wrong."""
-        self._driver = self._connection().connection.driver_connection
+        """Return the connection of the driver below, and remember it for when things go wrong.
+
+        Raises:
+            ConfigurationError: it has no transactions.
+        """
+        connection = self._connection()
+        refuse_autocommit(connection)
+        self._driver = connection.connection.driver_connection
         return self._driver
 
     def in_transaction(self) -> bool:
@@ -151,6 +158,7 @@ class EngineLinks:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
+        self._options = options_for(engine)
         self._calls = _calls_of(engine)
 
     def take(self, seconds: float) -> EngineLink:
@@ -167,7 +175,8 @@ class EngineLinks:
         return EngineLink(self._calls.make(connect, seconds, discard=_close))
 
     def _connect(self) -> Any:
-        return self._engine.connect()
+        connection = self._engine.connect()
+        return connection.execution_options(**self._options) if self._options else connection
 
     def give(self, link: EngineLink) -> None:
         """Give it back; SQLAlchemy rolls back what is open."""
