@@ -1,5 +1,6 @@
 """SQLAlchemy: the session's transaction is joined and never committed, and its objects stay right."""
 
+import asyncio
 import contextlib
 import sqlite3
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, select, text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 import holdfast.backends
@@ -88,17 +89,25 @@ def test_objects_whose_rows_were_undone_are_forgotten(engine: Any) -> None:
         assert session.get_one(Order, 1).state == "new"
 
 
-def test_a_scoped_session_and_a_connection_are_joined(engine: Any, url: str) -> None:
-    scoped = scoped_session(sessionmaker(engine))
-    adopted: Any = holdfast.backends.adopt(scoped)
-    adopted.query(increase())
-    scoped.commit()
-    scoped.remove()
-    assert stored(url) == 1
+def test_a_connection_is_joined(engine: Any, url: str) -> None:
     with engine.begin() as connection:
-        adopted = holdfast.backends.adopt(connection)
+        adopted: Any = holdfast.backends.adopt(connection)
         adopted.query(increase())
-    assert stored(url) == 2
+        assert stored(url) is None
+    assert stored(url) == 1
+
+
+def test_a_registry_of_sessions_is_refused_and_its_session_is_joined(engine: Any, url: str) -> None:
+    registry = scoped_session(sessionmaker(engine))
+    with pytest.raises(ConfigurationError, match=r"scoped_session is not legal: .*registry\(\)"):
+        holdfast.backends.adopt(registry)
+    with pytest.raises(ConfigurationError, match="async_scoped_session is not legal"):
+        holdfast.backends.adopt(async_scoped_session(async_sessionmaker(), scopefunc=asyncio.current_task))
+    adopted: Any = holdfast.backends.adopt(registry())
+    adopted.query(increase())
+    registry.commit()
+    registry.remove()
+    assert stored(url) == 1
 
 
 # -- AUTOCOMMIT --------------------------------------------------------------------------------------------------------
@@ -189,6 +198,9 @@ def test_a_locked_file_is_waited_for_no_longer_than_the_deadline(tmp_path: Path,
         assert adopted.execute("pragma busy_timeout") == [(200,)]
         assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 5000
     made.dispose()
+
+
+# -- What is refused ---------------------------------------------------------------------------------------------------
 
 
 def test_the_users_own_mistakes_come_as_sqlalchemys_errors(engine: Any) -> None:

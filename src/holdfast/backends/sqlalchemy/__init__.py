@@ -42,15 +42,19 @@ def adopt(client: Any) -> Backend[Any]:
     """Use a SQLAlchemy client; the dialect is that of its database.
 
     Raises:
-        ConfigurationError: its database is neither PostgreSQL nor SQLite, or it is no such client.
+        ConfigurationError: its database is neither PostgreSQL nor SQLite, it is a registry of sessions, or it
+            is no such client.
     """
     from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
 
+    if isinstance(client, (scoped_session, async_scoped_session)):
+        # It is another session in each thread or task, also in those that renew a lock in the background.
+        raise _illegal(client, "give the session of this thread or task (call it: registry()), or the engine")
     if isinstance(client, (Engine, AsyncEngine)):
         dialect_of(client)  # of another database nothing else is asked
-    if isinstance(client, (Session, scoped_session)):
+    if isinstance(client, Session):
         return _sync(client.get_bind(), SyncSingle(SessionLink(client, client.connection)))
     if isinstance(client, (Connection, AsyncConnection)) and client.closed:
         raise ConfigurationError("a client that is closed is not legal: give an open SQLAlchemy connection")
@@ -58,18 +62,18 @@ def adopt(client: Any) -> Backend[Any]:
         return _sync(client, SyncSingle(SessionLink(client, lambda: client)))
     if isinstance(client, Engine):
         return _sync(client, EngineLinks(client))
-    if isinstance(client, (AsyncSession, async_scoped_session)):
+    if isinstance(client, AsyncSession):
         links = AsyncSingle(lambda: AsyncSessionLink(client, _of_session))
         return _async(client.get_bind(), links)
     if isinstance(client, AsyncConnection):
         return _async(client, AsyncSingle(lambda: AsyncSessionLink(client, _of_connection)))
     if isinstance(client, AsyncEngine):
         return _async(client, AsyncEngineLinks(client))
-    message = (
-        f"a client of type sqlalchemy.{type(client).__name__} is not legal: give a Session, AsyncSession, Connection, "
-        "AsyncConnection, Engine or AsyncEngine"
-    )
-    raise ConfigurationError(message)
+    raise _illegal(client, "give a Session, AsyncSession, Connection, AsyncConnection, Engine or AsyncEngine")
+
+
+def _illegal(client: Any, legal: str) -> ConfigurationError:
+    return ConfigurationError(f"a client of type sqlalchemy.{type(client).__name__} is not legal: {legal}")
 
 
 def _of_session(session: Any) -> SessionLink:
