@@ -5,21 +5,37 @@ Each returns the value it was given, so a constructor reads `self.ttl = positive
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 
 from holdfast.errors import ConfigurationError, InvalidKey
 
-__all__ = ["at_least", "between", "key", "optional_positive", "positive"]
+__all__ = [
+    "LONGEST_TIMEOUT",
+    "at_least",
+    "between",
+    "key",
+    "optional_positive",
+    "optional_timeout",
+    "positive",
+    "shown",
+    "timeout",
+]
 
 MAX_KEY_LENGTH = 255
+# A blocking socket counts its timeout in milliseconds in 32 bits and begins again at 0 beyond them: with a timeout of
+# 4294967.4 s, `recv` gives up after a tenth of a second. So it is 24 days, and a margin for arithmetic.
+LONGEST_TIMEOUT = 2_147_000.0
+# Characters of a wrong value that a message repeats.
+MOST_SHOWN = 200
 # C0, DEL and C1 controls, line and paragraph separators, and lone surrogates (not encodable as UTF-8).
 _forbidden = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def positive(parameter: str, value: float) -> float:
     """Return `value` if it is a finite number greater than 0."""
-    if not _is_number(value) or not 0 < value < math.inf:
+    # An int may be greater than every float, and calculating with it then fails.
+    if not _is_number(value) or not 0 < value <= sys.float_info.max:
         raise _wrong(parameter, value, "a finite number greater than 0")
     return value
 
@@ -27,6 +43,18 @@ def positive(parameter: str, value: float) -> float:
 def optional_positive(parameter: str, value: float | None) -> float | None:
     """Return `value` if it is None or a finite number greater than 0."""
     return None if value is None else positive(parameter, value)
+
+
+def timeout(parameter: str, value: float) -> float:
+    """Return `value` if it is a number of seconds that every thread, socket and event loop can wait for."""
+    if not _is_number(value) or not 0 < value <= LONGEST_TIMEOUT:
+        raise _wrong(parameter, value, f"a finite number greater than 0, at most {LONGEST_TIMEOUT:.0f} (24 days)")
+    return value
+
+
+def optional_timeout(parameter: str, value: float | None) -> float | None:
+    """Return `value` if it is None or a legal `timeout`."""
+    return None if value is None else timeout(parameter, value)
 
 
 def at_least(parameter: str, value: int, minimum: int) -> int:
@@ -60,6 +88,15 @@ def key(parameter: str, value: str) -> str:
     return value
 
 
+def shown(value: object) -> str:
+    """Return `repr(value)` for a message: short, and never failing, whatever was given."""
+    try:
+        text = repr(value[: MOST_SHOWN + 1] if isinstance(value, (str, bytes)) else value)
+    except Exception:  # noqa: BLE001 - an int of more than 4300 digits, or what a class of the user's raises
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 # Functions, not inline tests: for callers without a type checker the annotations above are a wish.
 def _is_str(value: object) -> bool:
     return isinstance(value, str)
@@ -74,4 +111,4 @@ def _is_number(value: object) -> bool:
 
 
 def _wrong(parameter: str, value: object, legal: str) -> ConfigurationError:
-    return ConfigurationError(f"{parameter}={value!r} is not legal: give {legal}", parameter=parameter)
+    return ConfigurationError(f"{parameter}={shown(value)} is not legal: give {legal}", parameter=parameter)

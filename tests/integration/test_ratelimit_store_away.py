@@ -9,6 +9,7 @@ import redis
 import redis.asyncio
 
 from holdfast import signals
+from holdfast.checks import LONGEST_TIMEOUT
 from holdfast.ratelimit import LimiterDegraded, TokenBucketLimiter
 from holdfast.testing.services import RedisServer
 
@@ -53,6 +54,18 @@ def test_a_frozen_store_is_given_up_at_the_deadline_in_a_thread(
         own_redis_server.resume()
     assert (decision.allowed, decision.degraded) == (allowed, True)
     assert TIMEOUT * 0.9 <= took <= TIMEOUT + GRACE
+
+
+def test_the_longest_deadline_is_one_that_sockets_keep(redis_url: str) -> None:
+    """A longer one overflowed in the socket, and each ask failed at once and was allowed."""
+    with redis.Redis.from_url(redis_url) as client:
+        limiter = limiter_on(client, timeout=LONGEST_TIMEOUT)
+        decisions = [limiter.acquire("user:7") for _ in range(3)]
+    assert [(decision.allowed, decision.degraded) for decision in decisions] == [
+        (True, False),
+        (True, False),
+        (False, False),
+    ]
 
 
 async def test_a_killed_store_is_noticed_at_once_and_counted_locally(own_redis_server: RedisServer) -> None:

@@ -142,8 +142,9 @@ def at_least(minimum: int) -> str:
     return f"give a whole number of at least {minimum}$"
 
 
-POSITIVES, NEGATIVES, WHOLES, KEYS = (
+POSITIVES, TIMEOUTS, NEGATIVES, WHOLES, KEYS = (
     (NOT_POSITIVE, POSITIVE),
+    ([*NOT_POSITIVE, 2_147_483.7, 1e10, 1e300], f"({POSITIVE}).*24 days"),
     (NEGATIVE, NUMBER),
     (NOT_COUNT, at_least(1)),
     (NOT_KEY, KEY),
@@ -164,10 +165,10 @@ def _given(call: Callable[..., Any], parameter: str, value: Any) -> Any:
 
 def backend_rows() -> Iterator[Row]:
     for name, connect in (("connect", holdfast.connect), ("connect_async", holdfast.connect_async)):
-        yield from rows(name, functools.partial(connect, "memory://"), timeout=POSITIVES)
-        yield from rows(name, functools.partial(connect, "sqlite:///x.db"), timeout=POSITIVES)
-        yield from rows(name, functools.partial(connect, URL), timeout=POSITIVES)
-        yield from rows(name, functools.partial(connect, "postgresql://127.0.0.1:1/x"), timeout=POSITIVES)
+        yield from rows(name, functools.partial(connect, "memory://"), timeout=TIMEOUTS)
+        yield from rows(name, functools.partial(connect, "sqlite:///x.db"), timeout=TIMEOUTS)
+        yield from rows(name, functools.partial(connect, URL), timeout=TIMEOUTS)
+        yield from rows(name, functools.partial(connect, "postgresql://127.0.0.1:1/x"), timeout=TIMEOUTS)
 
 
 def lock_rows() -> Iterator[Row]:
@@ -194,7 +195,7 @@ def limiter_rows() -> Iterator[Row]:
         yield from rows(title, functools.partial(limiter, refill_rate=1), capacity=(most, POSITIVE))
         yield from rows(title, functools.partial(limiter, capacity=1), refill_rate=(most, POSITIVE))
         on_error = (["ignore", None, True, []], "give one of open, closed, local")
-        options = {"name": KEYS, "timeout": POSITIVES, "on_error": on_error}
+        options = {"name": KEYS, "timeout": TIMEOUTS, "on_error": on_error}
         yield from rows(title, functools.partial(limiter, capacity=1, refill_rate=1), **options)
     for limiter in (
         TokenBucketLimiter(SYNC, capacity=5, refill_rate=1),
@@ -258,7 +259,7 @@ def idempotency_rows() -> Iterator[Row]:
             lease=([*NOT_POSITIVE, 1e-9, 1e12], POSITIVE),
             wait=([*NEGATIVE, 1e300], NUMBER),
             max_result_bytes=WHOLES,
-            request_timeout=POSITIVES,
+            request_timeout=TIMEOUTS,
             commit=([never], "give SQLite or PostgreSQL"),
             process=([None, 7, "process"], "give a function"),
             payload=([object(), {"a": {1}}], "payload"),
@@ -282,7 +283,7 @@ def event_rows() -> Iterator[Row]:
     for title, client in (("", SYNC), (", async", ASYNC)):
         store: Any = EventStore(client)  # type: ignore[call-overload]
         append = functools.partial(store.append, "stream", [Event("happened")])
-        yield from rows(f"EventStore{title}", functools.partial(EventStore, client), request_timeout=POSITIVES)
+        yield from rows(f"EventStore{title}", functools.partial(EventStore, client), request_timeout=TIMEOUTS)
         yield from rows(f"append{title}", append, expected_version=(NOT_NUMBER_FROM_0, at_least(0)))
         append = functools.partial(store.append, events=[Event("happened")], expected_version=ANY)
         yield from rows(f"append{title}", append, stream=KEYS)
@@ -307,7 +308,7 @@ def event_rows() -> Iterator[Row]:
 def outbox_rows() -> Iterator[Row]:
     for title, client in (("", SYNC), (", async", ASYNC)):
         outbox: Any = Outbox(client)  # type: ignore[call-overload]
-        yield from rows(f"Outbox{title}", functools.partial(Outbox, client), request_timeout=POSITIVES)
+        yield from rows(f"Outbox{title}", functools.partial(Outbox, client), request_timeout=TIMEOUTS)
         yield from rows(f"Outbox.add{title}", functools.partial(outbox.add, payload=1), topic=KEYS)
         yield from rows(
             f"Outbox.add{title}",
@@ -336,7 +337,7 @@ def decorated(**options: Any) -> Any:
 
 
 def messaging_rows() -> Iterator[Row]:
-    turns = {"batch_size": WHOLES, "poll_interval": POSITIVES, "max_attempts": WHOLES, "retry_delay": POSITIVES}
+    turns = {"batch_size": WHOLES, "poll_interval": TIMEOUTS, "max_attempts": WHOLES, "retry_delay": POSITIVES}
     broker = MemoryBroker(SYNC)
     brokers = ([None, object(), MemoryBroker(ASYNC), holdfast.connect], "no method|same kind of client")
     yield from rows("Relay", functools.partial(Relay, SYNC, broker), **turns, lease=POSITIVES)

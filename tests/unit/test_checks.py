@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import socket
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from holdfast import checks
 from holdfast.errors import ConfigurationError, InvalidKey
 
-NOT_POSITIVE: list[Any] = [0, 0.0, -1, math.nan, math.inf, -math.inf, True, None, "1", [1]]
+NOT_POSITIVE: list[Any] = [0, 10**400, 0.0, -1, math.nan, math.inf, -math.inf, True, None, "1", [1]]
 
 
 @pytest.mark.parametrize("value", NOT_POSITIVE)
@@ -24,6 +27,39 @@ def test_positive_hands_through() -> None:
     """A legal value comes back as it is."""
     assert checks.positive("ttl", 0.001) == 0.001
     assert checks.optional_positive("ttl", None) is None
+
+
+@pytest.mark.parametrize("value", [*NOT_POSITIVE, 2_147_484, 1e10, sys.maxsize, threading.TIMEOUT_MAX])
+def test_timeout_refuses(value: Any) -> None:
+    """What no socket can wait for, too."""
+    with pytest.raises(ConfigurationError, match=r"^timeout=.* is not legal: give a finite number .*\(24 days\)$"):
+        checks.timeout("timeout", value)
+
+
+def test_sockets_and_threads_can_wait_for_the_longest_timeout() -> None:
+    """A socket's own counter overflows a little above it, and then gives up at once."""
+    assert checks.optional_timeout("timeout", None) is None
+    longest = checks.timeout("timeout", checks.LONGEST_TIMEOUT)
+    mine, other = socket.socketpair()
+    with mine, other:
+        mine.settimeout(longest)
+        assert longest * 1000 < 2**31 - 1
+        threading.Timer(0.05, other.send, [b"x"]).start()
+        assert mine.recv(1) == b"x"
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("value", [10**5000, "x" * 10**6, b"x" * 10**6, [1] * 10**5, Broken()], ids=type)
+def test_a_message_is_short_whatever_the_value_is(value: Any) -> None:
+    """Its repr may be endless, or fail: a ValueError from an int of more than 4300 digits, for example."""
+    for check in (checks.positive, checks.timeout, lambda name, value: checks.between(name, value, 0, 1)):
+        with pytest.raises(ConfigurationError, match=r"^n=") as refused:
+            check("n", value)
+        assert len(str(refused.value)) < 400
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "2", None])

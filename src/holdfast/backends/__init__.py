@@ -66,7 +66,7 @@ def connect(url: str, *, timeout: float = DEFAULT_TIMEOUT) -> SyncBackend:
         url: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db`, `redis://HOST:PORT/DB`,
             `redis+cluster://HOST:PORT`, `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE`, or
             `postgresql://USER@HOST/DATABASE`.
-        timeout: seconds that one request may take, > 0.
+        timeout: seconds that one request may take, > 0 and at most 24 days.
 
     Raises:
         ConfigurationError: the scheme is unknown or the URL malformed.

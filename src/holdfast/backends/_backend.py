@@ -32,7 +32,7 @@ class Backend(Generic[C]):
 
     Args:
         place: what to call this backend in messages, without any password.
-        timeout: seconds that one request may take, > 0, before it is given up with
+        timeout: seconds that one request may take, > 0 and at most 24 days, before it is given up with
             `BackendUnavailable` (certainly not applied) or `OutcomeUnknown` (perhaps applied).
         clock: measures waits and deadlines on this side.
         random: the dice for jitter.
@@ -56,7 +56,7 @@ class Backend(Generic[C]):
         random: random.Random | None = None,
     ) -> None:
         self.place = place
-        self.timeout: float = checks.positive("timeout", timeout)
+        self.timeout: float = checks.timeout("timeout", timeout)
         self.clock = clock
         if random is not None:
             self.random = random
@@ -65,7 +65,7 @@ class Backend(Generic[C]):
         """Return this backend with another deadline; both share their connections. None changes nothing."""
         if timeout is None or timeout == self.timeout:
             return self
-        checks.positive("timeout", timeout)
+        timeout = checks.timeout("timeout", timeout)
         # A shallow copy by hand: `copy.copy` takes seven times as long, and renewals of leases need one each time.
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__, timeout=timeout)

@@ -273,7 +273,7 @@ class EdgeCache:
 
 def _check_callable(parameter: str, value: object, legal: str) -> None:
     if not callable(value):
-        raise ConfigurationError(f"{parameter}={value!r} is not legal: give {legal}", parameter=parameter)
+        raise ConfigurationError(f"{parameter}={checks.shown(value)} is not legal: give {legal}", parameter=parameter)
 
 
 def _marking(send: Send, reason: str, collector: Collector) -> Send:

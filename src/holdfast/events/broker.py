@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Awaitable, Sequence
 from typing import Any, Generic, Protocol
 
+from holdfast import checks
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import ConfigurationError
 from holdfast.events.message import Delivery, Message
@@ -68,14 +69,14 @@ def check_colour(driver: Any, broker: Any, *methods: str) -> None:
     for name in methods:
         method = getattr(broker, name, None)
         if not callable(method):
-            message = f"broker={broker!r} is not legal: it has no method {name}()"
+            message = f"broker={checks.shown(broker)} is not legal: it has no method {name}()"
             raise ConfigurationError(message, parameter="broker")
         own = getattr(broker, "_driver", None)
         awaitable = isinstance(own, AsyncDriver) if own is not None else inspect.iscoroutinefunction(method)
         if awaitable is not wanted:
             kinds = ("blocking", "asyncio")
             message = (
-                f"broker={broker!r} is {kinds[awaitable]} and the client is {kinds[wanted]}: "
+                f"broker={checks.shown(broker)} is {kinds[awaitable]} and the client is {kinds[wanted]}: "
                 "give both the same kind of client"
             )
             raise ConfigurationError(message, parameter="broker")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from holdfast import checks
 from holdfast.errors import ConfigurationError
 from holdfast.events.identity import uuid7
 
@@ -50,7 +51,7 @@ class Position:
         """
         transaction, point, number = text.partition(".") if _is_str(text) else ("", "", "")
         if not (point and transaction.isdecimal() and number.isdecimal()):
-            message = f"position={text!r} is not legal: give what str(position) returned"
+            message = f"position={checks.shown(text)} is not legal: give what str(position) returned"
             raise ConfigurationError(message, parameter="position")
         return cls(int(transaction), int(number))
 

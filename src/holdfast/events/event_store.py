@@ -50,7 +50,7 @@ class EventStore(Pattern[C], Generic[C]):
     @overload
     def __init__(self: EventStore[Sync], client: SyncClient, *, request_timeout: float | None = ...) -> None: ...
     def __init__(self, client: Any, *, request_timeout: float | None = None) -> None:
-        self._driver = adopt(client, timeout=checks.optional_positive("request_timeout", request_timeout))
+        self._driver = adopt(client, timeout=checks.optional_timeout("request_timeout", request_timeout))
         self._log: EventLog = store_of(self._driver, "event_log", "EventStore")
 
     @operation
@@ -129,7 +129,7 @@ def appending(
 
 def _position(after: object) -> Position:
     if not isinstance(after, Position):
-        message = f"after={after!r} is not legal: give an event's position, or Position.parse(text)"
+        message = f"after={checks.shown(after)} is not legal: give an event's position, or Position.parse(text)"
         raise ConfigurationError(message, parameter="after")
     return after
 
@@ -140,7 +140,7 @@ def _expected(version: int | AnyVersion) -> int | None:
 
 def _checked(events: Any) -> Sequence[Event]:
     if not isinstance(events, Sequence) or not all(isinstance(event, Event) for event in events):
-        message = f"events={events!r} is not legal: give a list of Event"
+        message = f"events={checks.shown(events)} is not legal: give a list of Event"
         raise ConfigurationError(message, parameter="events")
     if not 1 <= len(events) <= MOST_EVENTS:
         message = f"events has {len(events)} elements: give 1 to {MOST_EVENTS}"
@@ -159,7 +159,7 @@ def _check_id(event_id: str) -> None:
     except (ValueError, AttributeError, TypeError):
         canonical = None
     if canonical != event_id:
-        message = f"event id={event_id!r} is not legal: give a UUID in its canonical text, or leave it out"
+        message = f"event id={checks.shown(event_id)} is not legal: give a UUID in its canonical text, or leave it out"
         raise ConfigurationError(message, parameter="id")
 
 

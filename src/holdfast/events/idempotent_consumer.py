@@ -104,7 +104,7 @@ class Consumer(Pattern[C], Generic[C]):
             any pattern and with `tx.execute(sql, parameters)`. May be called again after a rollback.
         topic: which messages, 1 to 255 printable characters.
         batch_size: most messages taken from the broker at once, >= 1.
-        poll_interval: seconds between two looks while there is nothing to do, > 0.
+        poll_interval: seconds between two looks while there is nothing to do, > 0 and at most 24 days.
         max_attempts: how often a handler may raise for a message before it becomes a dead letter, >= 1.
         retry_delay: seconds before a failed message is tried again, > 0; doubles up to a minute.
         inbox_age: seconds for which a message is recognised as a duplicate at least, > 0. Longer than
@@ -161,7 +161,7 @@ class Consumer(Pattern[C], Generic[C]):
         self.name: str = checks.key("name", name)
         self.topic: str = checks.key("topic", topic)
         self.batch_size: int = checks.at_least("batch_size", batch_size, 1)
-        self.poll_interval: float = checks.positive("poll_interval", poll_interval)
+        self.poll_interval: float = checks.timeout("poll_interval", poll_interval)
         self.max_attempts: int = checks.at_least("max_attempts", max_attempts, 1)
         self.retry_delay: float = checks.positive("retry_delay", retry_delay)
         self.inbox_age: float = checks.positive("inbox_age", inbox_age)
@@ -374,7 +374,7 @@ def _not_the_handlers(attempt: _Attempt, error: Exception) -> bool:
 
 def _check_handler(handler: Any, *, is_async: bool) -> None:
     if not callable(handler):
-        message = f"handler={handler!r} is not legal: give a function of (tx, message)"
+        message = f"handler={checks.shown(handler)} is not legal: give a function of (tx, message)"
         raise ConfigurationError(message, parameter="handler")
     if inspect.iscoroutinefunction(handler) is is_async:
         return

@@ -41,7 +41,7 @@ class Outbox(Pattern[C], Generic[C]):
     @overload
     def __init__(self: Outbox[Sync], client: SyncClient, *, request_timeout: float | None = ...) -> None: ...
     def __init__(self, client: Any, *, request_timeout: float | None = None) -> None:
-        self._driver = adopt(client, timeout=checks.optional_positive("request_timeout", request_timeout))
+        self._driver = adopt(client, timeout=checks.optional_timeout("request_timeout", request_timeout))
         self._store: OutboxStore = store_of(self._driver, "outbox", "Outbox")
 
     @operation
@@ -135,5 +135,5 @@ def _checked(headers: Any) -> Mapping[str, str]:
     texts = [*headers, *headers.values()] if isinstance(headers, Mapping) else [headers]
     if isinstance(headers, Mapping) and all(isinstance(text, str) for text in texts):
         return headers
-    message = f"headers={headers!r} is not legal: give str names with str values"
+    message = f"headers={checks.shown(headers)} is not legal: give str names with str values"
     raise ConfigurationError(message, parameter="headers")

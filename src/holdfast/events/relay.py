@@ -81,7 +81,7 @@ class Relay(Pattern[C], Generic[C]):
         client: the client or backend of the outbox.
         broker: takes the messages; of the same colour as `client`.
         batch_size: most messages per publish, >= 1.
-        poll_interval: seconds between two looks while the outbox is empty, > 0.
+        poll_interval: seconds between two looks while the outbox is empty, > 0 and at most 24 days.
         max_attempts: how often the broker may refuse a message before it becomes a dead letter, >= 1.
             While the broker is away nothing is counted.
         retry_delay: seconds before a refused message is tried again, > 0; doubles up to a minute. Later
@@ -128,7 +128,7 @@ class Relay(Pattern[C], Generic[C]):
         lease: float = DEFAULT_LEASE,
     ) -> None:
         self.batch_size: int = checks.at_least("batch_size", batch_size, 1)
-        self.poll_interval: float = checks.positive("poll_interval", poll_interval)
+        self.poll_interval: float = checks.timeout("poll_interval", poll_interval)
         self.max_attempts: int = checks.at_least("max_attempts", max_attempts, 1)
         self.retry_delay: float = checks.positive("retry_delay", retry_delay)
         self.lease: float = checks.positive("lease", lease)

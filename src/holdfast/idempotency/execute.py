@@ -118,7 +118,7 @@ def idempotent_execute(
         BackendUnavailable: nothing was stored.
         OutcomeUnknown: perhaps everything was stored; asking again with the same key tells.
     """
-    backend: Any = adopt(db, timeout=checks.optional_positive("request_timeout", request_timeout))
+    backend: Any = adopt(db, timeout=checks.optional_timeout("request_timeout", request_timeout))
     store: Store = carrier(__package__, backend)
     leased = lease is not None or commit is not None or not store.transactional
     if leased:

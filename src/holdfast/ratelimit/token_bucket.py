@@ -66,7 +66,7 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
         refill_rate: tokens per second, > 0. `capacity / refill_rate` is at most 366 days.
         name: what is limited, 1 to 255 printable characters. Limiters with different names never share a
             bucket; limiters with the same name share them all, so give those the same limits.
-        timeout: seconds to wait for the store's answer, > 0; then `on_error` decides.
+        timeout: seconds to wait for the store's answer, > 0 and at most 24 days; then `on_error` decides.
         on_error: what to answer when the store does not. "open" allows: a limiter guards a service and
             must not become the outage itself, hence the default. "closed" refuses: for what must never
             be exceeded (money, passwords). "local" counts in this process meanwhile, so that each
@@ -114,7 +114,7 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
             "refill_rate", checks.positive("refill_rate", refill_rate), 0, MOST_TOKENS
         )
         checks.between("capacity / refill_rate (seconds to fill)", capacity / refill_rate, 0, LONGEST_FILL)
-        self.timeout: float = checks.positive("timeout", timeout)
+        self.timeout: float = checks.timeout("timeout", timeout)
         self.on_error = _known("on_error", on_error)
         self._driver = backend = adopt(client, timeout=timeout)
         self._store: BucketStore = carrier(__package__, backend)
@@ -203,6 +203,6 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
 
 def _known(parameter: str, on_error: OnError) -> OnError:
     if on_error not in get_args(OnError):
-        message = f"{parameter}={on_error!r} is not legal: give one of {', '.join(get_args(OnError))}"
+        message = f"{parameter}={checks.shown(on_error)} is not legal: give one of {', '.join(get_args(OnError))}"
         raise ConfigurationError(message, parameter=parameter)
     return on_error
