@@ -149,6 +149,7 @@ POSITIVES, TIMEOUTS, NEGATIVES, WHOLES, KEYS = (
     (NOT_COUNT, at_least(1)),
     (NOT_KEY, KEY),
 )
+FLAGS: tuple[list[Any], str] = (["no", "", 0, 1, None], "give True or False")
 KEYS_BUT_NONE = ([key for key in NOT_KEY if key is not None], KEY)
 
 
@@ -230,6 +231,7 @@ def resilience_rows() -> Iterator[Row]:
         max_time=POSITIVES,
         on=([Exception, BaseException, (ValueError, Exception), None, 7, "x"], "Exception"),
         name=KEYS_BUT_NONE,
+        idempotent=FLAGS,
     )
     options = {"max_concurrent": WHOLES, "max_queue": (NOT_NUMBER_FROM_0, at_least(0)), "max_wait": POSITIVES}
     yield from rows("Bulkhead", functools.partial(Bulkhead, "name"), **options)
@@ -354,7 +356,7 @@ def messaging_rows() -> Iterator[Row]:
     yield from rows("SqlBroker", functools.partial(SqlBroker, SQLITE), retention=POSITIVES, lease=POSITIVES)
     yield from rows("MemoryBroker", functools.partial(MemoryBroker, SYNC), retention=POSITIVES, lease=POSITIVES)
     streams = functools.partial(RedisStreamBroker, REDIS)
-    yield from rows("RedisStreamBroker", streams, max_messages=WHOLES, lease=POSITIVES)
+    yield from rows("RedisStreamBroker", streams, max_messages=WHOLES, lease=POSITIVES, ordered=FLAGS)
 
 
 def edge_rows() -> Iterator[Row]:

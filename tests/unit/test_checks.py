@@ -6,6 +6,7 @@ import math
 import socket
 import sys
 import threading
+from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
 import pytest
@@ -46,6 +47,71 @@ def test_sockets_and_threads_can_wait_for_the_longest_timeout() -> None:
         assert longest * 1000 < 2**31 - 1
         threading.Timer(0.05, other.send, [b"x"]).start()
         assert mine.recv(1) == b"x"
+
+
+class Job(str, Enum):  # noqa: UP042 - f"{Job.REPORT}" is "Job.REPORT", as in the code of many
+    REPORT = "report"
+
+
+class Task(StrEnum):
+    REPORT = "report"
+
+
+class Shouting(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
+
+    __repr__ = __str__
+
+    def __format__(self, _: str) -> str:
+        return self.upper()
+
+
+class Size(IntEnum):
+    TWO = 2
+
+
+class Share(float):
+    """As `numpy.float64` is."""
+
+    __slots__ = ()
+
+    def __float__(self) -> float:
+        return 7.0
+
+
+@pytest.mark.parametrize("value", [Job.REPORT, Task.REPORT, Shouting("report")], ids=type)
+def test_a_key_is_a_plain_str_with_the_value_of_what_was_given(value: str) -> None:
+    """A key that formats itself would be another key where it is formatted: two holders of one lock."""
+    key = checks.key("name", value)
+    assert type(key) is str
+    assert f"{key}" == "report"
+
+
+def test_a_number_is_a_plain_number() -> None:
+    """Redis is told numbers by their repr, and asyncpg by their type."""
+    for check in (
+        checks.positive,
+        checks.timeout,
+        lambda name, value: checks.between(name, value, 0, 9),
+        lambda name, value: checks.at_least(name, value, 1),
+    ):
+        number = check("n", Size.TWO)
+        assert (type(number), number) == (int, 2)
+    for check in (checks.positive, checks.timeout, lambda name, value: checks.between(name, value, 0, 9)):
+        number = check("n", Share(0.5))
+        assert (type(number), number) == (float, 0.5)
+
+
+@pytest.mark.parametrize("value", ["no", "", 0, 1, None, [], math.nan])
+def test_flag_refuses(value: Any) -> None:
+    """What is neither True nor False: "no" counts as true."""
+    with pytest.raises(ConfigurationError, match=r"^heartbeat=.* is not legal: give True or False$"):
+        checks.flag("heartbeat", value)
+    assert checks.flag("heartbeat", True) is True  # noqa: FBT003
+    assert checks.flag("heartbeat", False) is False  # noqa: FBT003
 
 
 class Broken:

@@ -9,6 +9,7 @@ their transaction, and on PostgreSQL every older writing transaction of the serv
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Generic, overload
 from uuid import UUID
 
@@ -110,7 +111,7 @@ def appending(
     driver: Any, log: EventLog, stream: str, events: Sequence[Event], expected_version: int | AnyVersion
 ) -> Steps[int]:
     """Carry out the steps of `EventStore.append`."""
-    checks.key("stream", stream)
+    stream = checks.key("stream", stream)
     expected = _expected(expected_version)
     batch = _checked(events)
     for tries_left in reversed(range(ANY_TRIES)):
@@ -145,22 +146,26 @@ def _checked(events: Any) -> Sequence[Event]:
     if not 1 <= len(events) <= MOST_EVENTS:
         message = f"events has {len(events)} elements: give 1 to {MOST_EVENTS}"
         raise ConfigurationError(message, parameter="events")
-    for event in events:
-        checks.key("event type", event.type)
-        _check_id(event.id)
-    if len({event.id for event in events}) < len(events):
+    legal = [_legal(event) for event in events]
+    if len({event.id for event in legal}) < len(legal):
         raise ConfigurationError("events holds the same event id twice", parameter="events")
-    return events
+    return legal
 
 
-def _check_id(event_id: str) -> None:
+def _legal(event: Event) -> Event:
+    kind, event_id = checks.key("event type", event.type), _canonical(event.id)
+    return event if type(event.type) is type(event.id) is str else replace(event, type=kind, id=event_id)
+
+
+def _canonical(event_id: str) -> str:
     try:
         canonical = str(UUID(event_id))
     except (ValueError, AttributeError, TypeError):
-        canonical = None
+        canonical = ""
     if canonical != event_id:
         message = f"event id={checks.shown(event_id)} is not legal: give a UUID in its canonical text, or leave it out"
         raise ConfigurationError(message, parameter="id")
+    return canonical
 
 
 def _already_there(stream: str, events: Sequence[Event], expected: int | None, placed: Placed) -> int | None:

@@ -76,7 +76,7 @@ class RedisStreamBroker(OwnBroker[C]):
     ) -> None:
         self.max_messages: int = checks.at_least("max_messages", max_messages, 1)
         self.lease: float = checks.positive("lease", lease)
-        self.ordered = ordered
+        self.ordered: bool = checks.flag("ordered", ordered)
         self._driver = adopt(client)
         if self._driver.dialect != "redis":
             message = f"RedisStreamBroker takes a client of redis, not {self._driver!r}"

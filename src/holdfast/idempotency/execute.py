@@ -131,11 +131,12 @@ def idempotent_execute(
     process = in_colour("process", process, is_async=is_async, writes=joins)
     if commit is not None:
         commit = in_colour("commit", commit, is_async=is_async, writes=True)
+    scope, endpoint, key = _scope(scope), checks.key("endpoint", endpoint), _key(key)
     claim = Claim(
-        identity=identity(_scope(scope), checks.key("endpoint", endpoint), _key(key)),
+        identity=identity(scope, endpoint, key),
         scope=scope,
         endpoint=endpoint,
-        key=_key(key),
+        key=key,
         owner=f"{backend.random.getrandbits(128):032x}",
         fingerprint="" if payload is None else fingerprint(payload),
         lease=_seconds("lease", DEFAULT_LEASE if lease is None else lease) if leased else 0.0,
@@ -181,7 +182,7 @@ def _key(key: str | None) -> str:
 
 
 def _scope(scope: str) -> str:
-    return scope if scope == "" else checks.key("scope", scope)
+    return "" if scope == "" else checks.key("scope", scope)
 
 
 def _seconds(parameter: str, value: float) -> float:

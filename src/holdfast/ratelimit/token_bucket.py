@@ -113,7 +113,7 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
         self.refill_rate: float = checks.between(
             "refill_rate", checks.positive("refill_rate", refill_rate), 0, MOST_TOKENS
         )
-        checks.between("capacity / refill_rate (seconds to fill)", capacity / refill_rate, 0, LONGEST_FILL)
+        checks.between("capacity / refill_rate (seconds to fill)", self.capacity / self.refill_rate, 0, LONGEST_FILL)
         self.timeout: float = checks.timeout("timeout", timeout)
         self.on_error = _known("on_error", on_error)
         self._driver = backend = adopt(client, timeout=timeout)
@@ -147,8 +147,7 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
         return Limited(self, checks.key("key", key), self._legal_cost(cost))
 
     def _deciding(self, key: str, cost: float) -> Steps[Decision]:
-        checks.key("key", key)
-        self._legal_cost(cost)
+        key, cost = checks.key("key", key), self._legal_cost(cost)
         try:
             allowed, tokens = yield from self._store.take(
                 self.name, key, capacity=self.capacity, refill_rate=self.refill_rate, cost=cost
@@ -191,10 +190,11 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
         )
 
     def _legal_cost(self, cost: float) -> float:
-        if checks.positive("cost", cost) > self.capacity:
+        legal = checks.positive("cost", cost)
+        if legal > self.capacity:
             message = f"cost={cost!r} is not legal: no bucket ever holds more than capacity={self.capacity!r}"
             raise ConfigurationError(message, parameter="cost")
-        return cost
+        return legal
 
     def __repr__(self) -> str:
         limits = f"capacity={self.capacity:g} refill_rate={self.refill_rate:g}"

@@ -90,7 +90,7 @@ def retry(
         max_delay=checks.between("max_delay", max_delay, base_delay, _LONGEST_DELAY),
         max_time=checks.optional_positive("max_time", max_time),
         on=_retryable(on),
-        idempotent=idempotent,
+        idempotent=checks.flag("idempotent", idempotent),
         clock=clock,
         # The module's own dice are reseeded after a fork; equal dice in every worker would be no jitter.
         random=dice.random if random is None else random.random,

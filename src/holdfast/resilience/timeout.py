@@ -47,7 +47,7 @@ def timeout(seconds: float, *, name: str | None = None) -> Callable[[F], F]:
             instead); a generator function; a policy inside that must be outside.
         TimedOut: (from the decorated function) also a `TimeoutError`, so `@retry` tries again.
     """
-    checks.positive("seconds", seconds)
+    seconds = checks.positive("seconds", seconds)
     given_name = None if name is None else checks.key("name", name)
 
     def decorate(function: F) -> F:
