@@ -36,6 +36,33 @@ def test_a_postgres_clock_that_was_set_back_locks_nobody_out(postgres_url: str, 
         assert real.ask(store.take("name", "key", **limits)) == (True, pytest.approx(4, abs=0.1))
 
 
+def test_a_redis_clock_that_was_set_back_locks_nobody_out(redis_url: str, request: pytest.FixtureRequest) -> None:
+    """Whoever is refused and waits as long as told is served, although the bucket was last updated in the future."""
+    with time_travel.world("redis", request) as real:
+        limiter = TokenBucketLimiter(real.backend, capacity=10, refill_rate=0.01)
+        assert limiter.is_allowed("key", cost=10)
+        real.advance(-3600.0)
+        refused = limiter.acquire("key")
+        assert not refused
+        assert refused.retry_after == pytest.approx(100, abs=1)
+        real.advance(refused.retry_after)
+        assert limiter.is_allowed("key")
+        assert not limiter.is_allowed("key")
+
+
+def test_a_redis_bucket_from_the_future_does_not_outlive_its_filling(
+    redis_url: str, request: pytest.FixtureRequest
+) -> None:
+    """A refusal that moves it to the new time also lets it end when it would be full again."""
+    with time_travel.world("redis", request) as real:
+        limiter = TokenBucketLimiter(real.backend, capacity=10, refill_rate=1)
+        assert limiter.is_allowed("key", cost=10)
+        real.advance(-3600.0)
+        assert not limiter.is_allowed("key", cost=10)
+        real.advance(11.0)
+        assert real.stored("token_bucket") == 0
+
+
 def test_a_postgres_stamp_a_moment_ahead_is_not_counted_twice(
     postgres_url: str, request: pytest.FixtureRequest
 ) -> None:
