@@ -18,7 +18,7 @@ from holdfast.backends import AsyncClient, SyncClient, adopt, carrier
 from holdfast.backends.memory import State
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import BackendError, ConfigurationError, HoldfastError
-from holdfast.operations import Async, C, Pattern, Request, Steps, Sync, operation
+from holdfast.operations import Async, C, Pattern, Request, Steps, Sync, Within, operation
 from holdfast.ratelimit import memory
 from holdfast.ratelimit.decision import Decision, LimiterDegraded, LimitRefused, OnError
 from holdfast.ratelimit.limited import Limited
@@ -35,6 +35,8 @@ DEGRADED_RETRY = 1.0
 LOCAL_BUCKETS = 10_000
 # One ask in so many also removes rows of buckets that are full again, where the store keeps rows.
 PRUNE_EVERY = 1024
+# It does so only while at least this share of its time is left: a statement that is given up costs its connection.
+PRUNE_WITHIN = 0.5
 
 
 class BucketStore(Protocol):
@@ -148,6 +150,8 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
 
     def _deciding(self, key: str, cost: float) -> Steps[Decision]:
         key, cost = checks.key("key", key), self._legal_cost(cost)
+        prunes = self._prune is not None and next(self._asks) % PRUNE_EVERY == 0
+        deadline = self._driver.clock.monotonic() + self.timeout if prunes else 0.0
         try:
             allowed, tokens = yield from self._store.take(
                 self.name, key, capacity=self.capacity, refill_rate=self.refill_rate, cost=cost
@@ -156,12 +160,16 @@ class TokenBucketLimiter(Pattern[C], Generic[C]):
             decision = self._without_store(key, cost, error)
         else:
             decision = self._decision(allowed, tokens, cost, degraded=False)
-        if self._prune is not None and next(self._asks) % PRUNE_EVERY == 0:
-            with contextlib.suppress(HoldfastError):
-                yield from self._prune
+            if prunes:
+                yield from self._pruning(deadline - self._driver.clock.monotonic())
         if not decision.allowed and signals.subscribers:
             signals.emit(LimitRefused(name=self.name, key=key, cost=cost, retry_after=decision.retry_after))
         return decision
+
+    def _pruning(self, left: float) -> Steps[None]:
+        if self._prune is not None and left >= self.timeout * PRUNE_WITHIN:
+            with contextlib.suppress(HoldfastError):
+                yield from Within(self._prune, left)
 
     def _decision(self, allowed: bool, tokens: float, cost: float, *, degraded: bool) -> Decision:  # noqa: FBT001
         return Decision(

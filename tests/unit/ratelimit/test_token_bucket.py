@@ -1,5 +1,6 @@
 """The token bucket's arithmetic and the limiter around it, in virtual time."""
 
+import itertools
 import math
 import pickle
 from collections.abc import Iterator
@@ -289,3 +290,46 @@ def test_rows_are_pruned_now_and_then(backend: MemorySync) -> None:
     limiter = TokenBucketLimiter(backend, capacity=1e6, refill_rate=1)
     assert all(limiter.is_allowed("key") for _ in range(3 * PRUNE_EVERY))
     assert rows.prunes == 3
+
+
+class Slow(MemorySync):
+    """A store that lets time pass before each answer, and gives up at its deadline."""
+
+    delay = 0.0
+
+    def call(self, request: Call[Any]) -> Any:
+        self.clock.advance(min(self.delay, self.timeout))  # type: ignore[attr-defined]
+        if self.delay > self.timeout:
+            raise BackendUnavailable("too late", backend="memory", operation="call")
+        return super().call(request)
+
+
+@pytest.mark.parametrize(("delay", "took", "prunes"), [(0.05, 0.1, 1), (0.2, 0.2, 0), (1.0, 0.25, 0)])
+def test_cleaning_up_keeps_the_deadline_of_the_ask(clock: VirtualClock, delay: float, took: float, prunes: int) -> None:
+    """A store that failed is not asked again, and what is left of the time must suffice."""
+    backend, rows = Slow(clock=clock, timeout=5.0), Rows()
+    backend.carriers, backend.delay = {"ratelimit": rows}, delay
+    limiter = TokenBucketLimiter(backend, capacity=10, refill_rate=1, timeout=0.25)
+    limiter._asks = itertools.count(0)
+    began = clock.monotonic()
+    assert limiter.is_allowed("key")
+    assert clock.monotonic() - began == pytest.approx(took)
+    assert rows.prunes == prunes
+
+
+def test_cleaning_up_is_given_what_is_left_of_the_time(clock: VirtualClock) -> None:
+    """A prune that hangs ends with the deadline of the ask, and the ask is still answered."""
+    backend, rows = Slow(clock=clock, timeout=5.0), Rows()
+    backend.carriers, backend.delay = {"ratelimit": rows}, 0.1
+
+    class Hanging(Call[None]):
+        def carry(self, driver: Any) -> Any:
+            driver.delay = 10.0
+            return driver.call(self)
+
+    rows.prune = lambda: Hanging(rows._prune)  # type: ignore[method-assign]
+    limiter = TokenBucketLimiter(backend, capacity=10, refill_rate=1, timeout=0.25)
+    limiter._asks = itertools.count(0)
+    began = clock.monotonic()
+    assert limiter.is_allowed("key")
+    assert clock.monotonic() - began == pytest.approx(0.25)
