@@ -1,15 +1,17 @@
 """A server that dies, hangs, restarts or refuses: the right one of the two errors, within the deadline."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import holdfast.backends
-from holdfast.backends.redis import Command
+from holdfast.backends.redis import Command, _background
 from holdfast.errors import BackendUnavailable, OutcomeUnknown
 from holdfast.testing.services import RedisServer
 from tests.integration.backends.redis_backends import (
@@ -115,6 +117,127 @@ async def test_logging_in_to_a_frozen_server_ends_at_the_deadline(
     server.resume()
     assert await ask(backend, increase()) == 1
     await close(users)
+
+
+@pytest.fixture
+def late_port() -> Iterator[int]:
+    """Yield a port where every command of a login is answered, each `DEADLINE / 2` late."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer(peer: socket.socket) -> None:
+            with peer, contextlib.suppress(OSError):
+                while request := peer.recv(65536):
+                    for _ in range(sum(line.startswith(b"*") for line in request.split(b"\r\n"))):
+                        time.sleep(DEADLINE / 2)
+                        peer.send(b"+OK\r\n")
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=[listener.accept()[0]], daemon=True).start()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+async def test_logging_in_with_many_late_answers_ends_at_the_deadline(
+    library: str, colour: str, late_port: int
+) -> None:
+    """Each answer comes in time for itself; all of them together do not."""
+    url = f"redis://:secret@127.0.0.1:{late_port}/3"
+    users = client(library, colour, url, client_name="x", protocol=2)
+    started = time.monotonic()
+    with pytest.raises(BackendUnavailable):
+        await ask(holdfast.backends.adopt(users, timeout=DEADLINE), increase())
+    assert DEADLINE <= time.monotonic() - started < DEADLINE + GRACE
+    await close(users)
+
+
+class Lookups:
+    """Stands in for `socket.getaddrinfo` and keeps its answers back until `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.real = socket.getaddrinfo
+        self.go_on = threading.Event()
+        self.asked = 0
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.asked += 1
+        self.go_on.wait(30)
+        return self.real(*arguments, **options)
+
+
+@pytest.fixture
+def lookups(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lookups]:
+    slow = Lookups()
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    yield slow
+    slow.go_on.set()
+
+
+async def test_a_name_lookup_that_hangs_ends_at_the_deadline(
+    library: str, colour: str, server: RedisServer, lookups: Lookups
+) -> None:
+    """And the name is found again once lookups are answered."""
+    users = client(library, colour, f"redis://localhost:{server.port}/0")
+    backend = holdfast.backends.adopt(users, timeout=DEADLINE)
+    started = time.monotonic()
+    with pytest.raises(BackendUnavailable):
+        await ask(backend, increase())
+    assert DEADLINE <= time.monotonic() - started < DEADLINE + GRACE
+    lookups.go_on.set()
+    assert await ask(backend, increase()) == 1
+    await close(users)
+
+
+def test_lookups_that_hang_do_not_pile_up(
+    server: RedisServer, lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many threads hang in them, however many requests are given up meanwhile; the others keep the deadline too."""
+    monkeypatch.setattr(_background, "MOST_OPENINGS", 3)
+    users = client("redis", "sync", f"redis://localhost:{server.port}/0")
+    backend = holdfast.backends.adopt(users, timeout=0.05)
+    started = time.monotonic()
+    for _ in range(10):
+        with pytest.raises(BackendUnavailable):
+            increase().carry(backend)
+    assert time.monotonic() - started < 10 * 0.05 + GRACE
+    assert lookups.asked == 3
+    lookups.go_on.set()
+    assert increase().carry(backend) == 1
+    users.close()
+
+
+def test_a_socket_that_was_opened_too_late_is_closed() -> None:
+    """Nobody is left to take it."""
+    mine, other = socket.socketpair()
+    go_on = threading.Event()
+
+    def connect() -> socket.socket:
+        go_on.wait(30)
+        return mine
+
+    opening = _background.Opening()
+    with other:
+        with pytest.raises(TimeoutError):
+            opening(connect, time.monotonic() + 0.01)
+        go_on.set()
+        assert other.recv(1) == b""
+
+
+def test_a_process_that_can_start_no_thread_connects_all_the_same(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    users = client("redis", "sync", f"redis://localhost:{server.port}/0")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert increase().carry(holdfast.backends.adopt(users)) == 1
+    users.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -92,6 +93,22 @@ async def test_a_frozen_sentinel_does_not_hold_a_request_beyond_its_deadline(
     with pytest.raises(BackendUnavailable):
         await ask(backend, increase())
     assert time.monotonic() - began < DEADLINE + GRACE
+    own_sentinel.resume()
+    assert await until_answered(backend) == 1
+    await closed(master)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_sentinels_that_hang_are_asked_once_at_a_time(library: str, own_sentinel: RedisSentinel) -> None:
+    """Each request that found no connection left a thread behind, which waited for them for ever."""
+    master = master_for(library, "sync", own_sentinel)
+    backend = holdfast.backends.adopt(master, timeout=0.05)
+    own_sentinel.pause()
+    before = threading.active_count()
+    for _ in range(20):
+        with pytest.raises(BackendUnavailable):
+            await ask(backend, increase())
+    assert threading.active_count() <= before + 1
     own_sentinel.resume()
     assert await until_answered(backend) == 1
     await closed(master)

@@ -9,6 +9,8 @@ deadline. What the socket, the parser and the pool are for stays with redis-py.
 # ruff: noqa: SLF001 - this module is about the inside of redis-py, the same from 5.2 to 8 and in valkey-py
 from __future__ import annotations
 
+import contextlib
+import functools
 import queue
 import select
 import socket
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from holdfast.backends.redis._background import Background
+from holdfast.backends.redis._background import Background, Opening
 from holdfast.backends.redis._cluster import ASKING
 from holdfast.backends.redis._metrics import count_taken
 from holdfast.backends.redis.outcome import NotSent, must_reconnect
@@ -41,19 +43,26 @@ class _TimedSocket:
     A plain socket timeout would start again with every piece of a reply that trickles in.
     """
 
-    __slots__ = ("_deadline", "_socket")
+    __slots__ = ("_deadline", "plain")
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._socket = sock
+        self.plain = sock
         self._deadline = deadline
 
     def recv(self, size: int) -> bytes:
-        self._socket.settimeout(_left(self._deadline))
-        return self._socket.recv(size)
+        self.plain.settimeout(_left(self._deadline))
+        return self.plain.recv(size)
 
     def recv_into(self, buffer: bytearray) -> int:
-        self._socket.settimeout(_left(self._deadline))
-        return self._socket.recv_into(buffer)
+        self.plain.settimeout(_left(self._deadline))
+        return self.plain.recv_into(buffer)
+
+    def sendall(self, data: bytes) -> None:
+        self.plain.settimeout(_left(self._deadline))
+        self.plain.sendall(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
 
 
 def _left(deadline: float) -> float:
@@ -66,11 +75,14 @@ def _left(deadline: float) -> float:
 class Lane:
     """One server's connections. Deadlines are moments on `time.monotonic`: sockets know no other clock."""
 
-    __slots__ = ("_take", "pool")
+    __slots__ = ("_find_master", "_open", "_take", "pool")
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
         self._take = _taker(pool)
+        self._open = Opening()
+        # Sentinels are asked with the timeouts and retries of their own clients: for ever, if they hang.
+        self._find_master = Background(pool.get_master_address) if getattr(pool, "is_master", False) else None
 
     @classmethod
     def of(cls, pool: Any) -> Lane:
@@ -96,7 +108,7 @@ class Lane:
         try:
             link = getattr(connection, "_conn", connection)  # beneath a client-side cache
             try:
-                _hand_over(link, ASKING + packed if asking else packed, deadline)
+                self._hand_over(link, ASKING + packed if asking else packed, deadline)
                 if asking:
                     _reply(link, deadline)
                 reply = _reply(link, deadline)
@@ -112,22 +124,69 @@ class Lane:
         finally:
             self.pool.release(connection)
 
-
-def _hand_over(link: Any, packed: bytes, deadline: float) -> None:
-    """Give `packed` to the kernel whole, on a connection that was not closed a moment ago."""
-    try:
-        fresh = _ready(link, deadline)
+    def _hand_over(self, link: Any, packed: bytes, deadline: float) -> None:
+        """Give `packed` to the kernel whole, on a connection that was not closed a moment ago."""
         try:
-            _send(link, packed, deadline)
-        except OSError:
-            if fresh:
-                raise
-            # The server closed the idle connection after we looked, and has not got all of the request.
+            fresh = self._ready(link, deadline)
+            try:
+                _send(link, packed, deadline)
+            except OSError:
+                if fresh:
+                    raise
+                # The server closed the idle connection after we looked, and has not got all of the request.
+                link.disconnect()
+                self._connect(link, deadline)
+                _send(link, packed, deadline)
+        except Exception as error:
+            raise NotSent from error
+
+    def _ready(self, link: Any, deadline: float) -> bool:
+        """Make sure that `link` is connected; return whether it was connected just now."""
+        if link._sock is not None:
+            if not _stale(link):
+                return False
             link.disconnect()
-            _connect(link, deadline)
-            _send(link, packed, deadline)
-    except Exception as error:
-        raise NotSent from error
+        self._connect(link, deadline)
+        return True
+
+    def _connect(self, link: Any, deadline: float) -> None:
+        """Connect and log in, once, each step within what is left of the deadline."""
+        own = link.retry, link.socket_timeout, getattr(link, "socket_connect_timeout", None)
+        left = _left(deadline)
+        link.retry = _Once()
+        link.socket_timeout, link.socket_connect_timeout = _shorter(own[1], left), _shorter(own[2], left)
+        # Logging in takes several answers, and each has only what is left.
+        link._connect = functools.partial(self._opened, link._connect, deadline)
+        try:
+            if self._find_master is not None and hasattr(link, "connect_to"):
+                link.connect_to(self._find_master(deadline))
+            else:
+                link.connect()
+        finally:
+            del link._connect
+            link.retry, link.socket_timeout, link.socket_connect_timeout = own
+        link._sock = link._sock.plain
+        link._sock.settimeout(link.socket_timeout)
+        # The parser remembers the socket and the timeout that it has seen; nothing is in its buffer yet.
+        link._parser.on_connect(link)
+
+    def _opened(self, connect: Any, deadline: float) -> _TimedSocket:
+        # One connect() keeps the timeout that it was given, and a thread costs as much as that takes on a loopback.
+        opened = connect() if _is_one_step(connect.__self__) else self._open(connect, deadline)
+        return _TimedSocket(opened, deadline)
+
+
+def _is_one_step(link: Any) -> bool:
+    """Tell whether opening the socket of `link` is nothing but one connect(): no name to look up, no TLS."""
+    if hasattr(link, "certfile"):
+        return False
+    if not hasattr(link, "host"):
+        return hasattr(link, "path")
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, TypeError):
+            socket.inet_pton(family, link.host)
+            return True
+    return False
 
 
 def _send(link: Any, packed: bytes, deadline: float) -> None:
@@ -153,16 +212,6 @@ def _reply(link: Any, deadline: float) -> Any:
 # -- Getting ready -----------------------------------------------------------------------------------------
 
 
-def _ready(link: Any, deadline: float) -> bool:
-    """Make sure that `link` is connected; return whether it was connected just now."""
-    if link._sock is not None:
-        if not _stale(link):
-            return False
-        link.disconnect()
-    _connect(link, deadline)
-    return True
-
-
 def _stale(link: Any) -> bool:
     # Idle for longer than the user trusts a connection: a new one is surer than a PING.
     if link.health_check_interval and time.monotonic() > link.next_health_check:
@@ -183,25 +232,6 @@ def _closed_or_dirty(sock: Any) -> bool:
         return bool(sock.recv(1, socket.MSG_PEEK) != b">")
     except (OSError, ValueError):  # TLS cannot peek
         return True
-
-
-def _connect(link: Any, deadline: float) -> None:
-    """Connect and log in, once, each step within what is left of the deadline."""
-    own = link.retry, link.socket_timeout, getattr(link, "socket_connect_timeout", None)
-    left = _left(deadline)
-    link.retry = _Once()
-    link.socket_timeout, link.socket_connect_timeout = _shorter(own[1], left), _shorter(own[2], left)
-    try:
-        if hasattr(link, "connect_to") and link.connection_pool.is_master:
-            # Sentinels are asked with the timeouts and retries of their own clients.
-            link.connect_to(Background(link.connection_pool.get_master_address)(deadline))
-        else:
-            link.connect()
-    finally:
-        link.retry, link.socket_timeout, link.socket_connect_timeout = own
-    link._sock.settimeout(link.socket_timeout)
-    # The parser remembers the timeout it has seen; nothing is in its buffer yet.
-    link._parser.on_connect(link)
 
 
 def _shorter(timeout: float | None, left: float) -> float:
