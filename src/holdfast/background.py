@@ -8,17 +8,18 @@ held for a millisecond never needs its renewal), so starting and stopping must c
 * sync: an entry in a set that one thread per process looks through when something may be due. That is
   cheaper to enter and to leave than a heap with removals, and far cheaper than a thread per lease.
 
-A step that blocks (a store that does not answer) holds one worker thread, never the others' timers.
+A step that blocks (a store that does not answer) holds one of the few worker threads of its own store, never the
+timers, and never the threads of other stores: leases on a store that hangs must not cost those on a healthy one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ from holdfast.operations import Driver, Sleep, Steps
 
 if TYPE_CHECKING:
     import asyncio
-    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["start_in_loop", "start_in_thread"]
 
 _logger = logging.getLogger("holdfast.background")
+# Threads per store, and seconds that one of them waits for more to do before it ends.
 MAX_WORKERS = 8
+LONGEST_IDLE = 5.0
 LONGEST_NAP = 60.0
 
 
@@ -46,18 +48,65 @@ class _Job:
         self.due = time.monotonic() + next(steps).seconds  # type: ignore[attr-defined]
 
 
+class _Workers:
+    """The few threads that carry out what is due on one store."""
+
+    def __init__(self, advance: Callable[[_Job], None]) -> None:
+        self._advance = advance
+        self._changed = threading.Condition()
+        self._due: deque[_Job] = deque()
+        self._threads = self._idle = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether all its threads have ended."""
+        return self._threads == 0
+
+    def give(self, job: _Job) -> bool:
+        """Have `job` carried out up to its next sleep; False when there is no thread to do so."""
+        with self._changed:
+            self._due.append(job)
+            if self._idle >= len(self._due) or self._threads == MAX_WORKERS:
+                self._changed.notify()
+                return True
+            self._threads += 1
+        try:
+            threading.Thread(target=self._work, name="holdfast-background", daemon=True).start()
+        except RuntimeError:  # this process can start no more threads
+            with self._changed:
+                self._threads -= 1
+                if self._threads or job not in self._due:
+                    return True
+                self._due.remove(job)
+                return False
+        return True
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            self._advance(job)
+
+    def _next(self) -> _Job | None:
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._due, LONGEST_IDLE)
+            self._idle -= 1
+            if self._due:
+                return self._due.popleft()
+            self._threads -= 1
+            return None
+
+
 class _Ticker:
-    """The one thread that knows what is due, and the few that do it."""
+    """The one thread that knows what is due, and for each store the few that do it."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.jobs: set[_Job] = set()
-        # Handed over, and not begun by a worker yet.
-        self._waiting: set[_Job] = set()
+        self._opening = threading.Lock()
+        self._opened = False
         self._wake = threading.Event()
         self._next_look = math.inf
-        self._workers: ThreadPoolExecutor | None = None
-        self._opened = False
+        # By the identity of their store, which lives as long as one of its jobs does. Touched by the ticker only.
+        self._workers: dict[int, _Workers] = {}
 
     def start(self, job: _Job) -> Callable[[], None]:
         if not self._opened:
@@ -72,13 +121,8 @@ class _Ticker:
         return stop
 
     def _open(self) -> None:
-        with _ticker_lock:
+        with self._opening:
             if not self._opened:
-                # RuntimeError: the main thread has ended already, other threads go on; see `_submit`.
-                with contextlib.suppress(RuntimeError):
-                    from concurrent.futures import ThreadPoolExecutor
-
-                    self._workers = ThreadPoolExecutor(MAX_WORKERS, thread_name_prefix="holdfast-background")
                 threading.Thread(target=self._tick, name="holdfast-ticker", daemon=True).start()
                 self._opened = True
 
@@ -93,28 +137,24 @@ class _Ticker:
             due = [job for job in list(self.jobs) if job.due <= now]
             for job in due:
                 job.due = math.inf  # until its worker has set it anew
-                self._submit(job)
+                self._hand_over(job)
+            self._forget_gone()
             self._next_look = min((job.due for job in list(self.jobs)), default=now + LONGEST_NAP)
             self._wake.wait(max(0.0, min(self._next_look - time.monotonic(), LONGEST_NAP)))
             self._wake.clear()
 
-    def _submit(self, job: _Job) -> None:
-        self._waiting.add(job)
-        try:
-            if self._workers is not None:
-                self._workers.submit(self._advance, job)
-                return
-        except RuntimeError:
-            # No thread can be started, or the main thread has ended: a pool takes no work then, but other threads
-            # may still hold leases.
-            pass
-        self._advance(job)
+    def _hand_over(self, job: _Job) -> None:
+        store = id(getattr(job.driver, "store", job.driver))
+        if (workers := self._workers.get(store)) is None:
+            workers = self._workers[store] = _Workers(self._advance)
+        if not workers.give(job):
+            self._advance(job)
+
+    def _forget_gone(self) -> None:
+        for store in [store for store, workers in self._workers.items() if workers.gone]:
+            del self._workers[store]
 
     def _advance(self, job: _Job) -> None:
-        try:
-            self._waiting.remove(job)
-        except KeyError:
-            return  # a pool that could not start a thread has queued the job all the same
         if job not in self.jobs:
             return
         seconds = _advance(job)
@@ -146,15 +186,20 @@ def _advance(job: _Job) -> float | None:
 
 
 _ticker = _Ticker()
-_ticker_lock = threading.Lock()
 
 
 def start_in_thread(driver: Driver, steps: Steps[None]) -> Callable[[], None]:
     """Carry out `steps` in background threads; returns the function that stops them."""
-    global _ticker  # noqa: PLW0603 - threads do not survive a fork: a child begins with a new ticker
-    if _ticker.pid != os.getpid():
-        _ticker = _Ticker()
     return _ticker.start(_Job(driver, steps))
+
+
+def _after_fork() -> None:
+    global _ticker  # noqa: PLW0603 - threads do not survive a fork: a child begins with a new ticker
+    _ticker = _Ticker()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def start_in_loop(driver: Driver, steps: Steps[None]) -> Callable[[], None]:

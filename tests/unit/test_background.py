@@ -11,8 +11,10 @@ import threading
 from typing import Any
 
 import pytest
+import redis
 
 from holdfast import background
+from holdfast.backends import adopt
 from holdfast.backends.memory import MemoryAsync, MemorySync
 from holdfast.operations import Run, Sleep, Steps
 
@@ -53,6 +55,85 @@ def test_a_blocked_step_does_not_hold_up_the_others() -> None:
     gate.set()
     for each in [*stops, stop]:
         each()
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "holdfast-background"]
+
+
+@pytest.fixture
+def ticker(monkeypatch: pytest.MonkeyPatch) -> background._Ticker:
+    """Return a ticker of this test's own."""
+    ticker = background._Ticker()
+    monkeypatch.setattr(background, "_ticker", ticker)
+    return ticker
+
+
+def test_a_store_that_hangs_holds_up_no_other_store(ticker: background._Ticker) -> None:
+    """However many leases it has: their threads are bounded, and another store has threads of its own."""
+    gate = threading.Event()
+    beats: list[int] = []
+    done = threading.Event()
+    before = len(workers())
+
+    def stuck() -> Steps[None]:
+        yield Sleep(0.001)
+        yield from Run(gate.wait, 30)
+
+    hung = MemorySync()
+    # Each lock has a twin of the backend, with a deadline of its own.
+    stops = [hung.within(1.0 + number).background(stuck()) for number in range(3 * background.MAX_WORKERS)]
+    stop = MemorySync().background(ticking(beats, done))
+    assert done.wait(5)
+    assert len(workers()) - before <= background.MAX_WORKERS + 1
+    gate.set()
+    for each in [*stops, stop]:
+        each()
+
+
+def test_every_step_that_waited_for_a_thread_is_done(ticker: background._Ticker) -> None:
+    """More may be due at once than a store has threads."""
+    left = threading.Semaphore(0)
+    driver = MemorySync()
+
+    def once() -> Steps[None]:
+        yield Sleep(0.001)
+        left.release()
+
+    for _ in range(20 * background.MAX_WORKERS):
+        driver.background(once())
+    for _ in range(20 * background.MAX_WORKERS):
+        assert left.acquire(timeout=5)
+
+
+def test_threads_without_work_end(ticker: background._Ticker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And their store is forgotten; another step starts a new one."""
+    monkeypatch.setattr(background, "LONGEST_IDLE", 0.01)
+    driver = MemorySync()
+    for _ in range(2):
+        before = workers()
+        done = threading.Event()
+        driver.background(ticking([], done))()
+        stop = driver.background(ticking([], done, every=0.001))
+        assert done.wait(5)
+        stop()
+        for thread in set(workers()) - set(before):
+            thread.join(5)
+            assert not thread.is_alive()
+    other, done = MemorySync(), threading.Event()
+    stop = other.background(ticking([], done, every=0.05))
+    assert done.wait(5)
+    assert set(ticker._workers) <= {id(other.store)}
+    stop()
+
+
+def test_clients_adopted_twice_are_one_store() -> None:
+    """Every lock adopts its client; a backend of another deadline is the same store, too."""
+    client = redis.Redis()
+    first, second = adopt(client), adopt(client, timeout=1.0)
+    assert first.store is second.store
+    assert first.within(3.0).store is first.store
+    assert first.store is not adopt(redis.Redis()).store
 
 
 def test_failing_steps_are_logged_and_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -133,10 +214,9 @@ def test_stopping_what_has_ended_stops_nothing_else() -> None:
         assert alive >= len(newcomers)
 
 
-def test_a_newcomer_during_the_look_is_not_overslept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newcomer_during_the_look_is_not_overslept(ticker: background._Ticker) -> None:
     """Who comes while the ticker works out its next look is due all the same when its sleep is over."""
-    driver, ticker = MemorySync(), background._Ticker()
-    monkeypatch.setattr(background, "_ticker", ticker)
+    driver = MemorySync()
     came, done = threading.Event(), threading.Event()
 
     class Late(background._Job):
@@ -195,10 +275,11 @@ else:
         assert (process.stdout, process.stderr) == ("True\nTrue\n", "")
 
 
-def test_a_process_out_of_threads_keeps_no_orphan_and_drops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_out_of_threads_keeps_no_orphan_and_drops_nobody(
+    ticker: background._Ticker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Steps whose start failed never run; those that began before go on, one at a time."""
-    driver, ticker = MemorySync(), background._Ticker()
-    monkeypatch.setattr(background, "_ticker", ticker)
+    driver = MemorySync()
 
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")

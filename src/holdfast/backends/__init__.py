@@ -106,6 +106,7 @@ def adopt(client: Any, *, timeout: float | None = None) -> Backend[Any]:
         module = _PACKAGES.get(base.__module__.partition(".")[0])
         if module is not None:
             adopted = importlib.import_module(f"holdfast.backends.{module}").adopt(client)
+            adopted.store = client
             return adopted.within(timeout)  # type: ignore[no-any-return]
     kind = f"{type(client).__module__}.{type(client).__qualname__}"
     message = (

@@ -36,6 +36,9 @@ class Backend(Generic[C]):
             `BackendUnavailable` (certainly not applied) or `OutcomeUnknown` (perhaps applied).
         clock: measures waits and deadlines on this side.
         random: the dice for jitter.
+
+    Attributes:
+        store: stands for the store itself: the same object for all backends that share connections.
     """
 
     dialect: ClassVar[str]
@@ -58,6 +61,7 @@ class Backend(Generic[C]):
         self.place = place
         self.timeout: float = checks.timeout("timeout", timeout)
         self.clock = clock
+        self.store: object = object()
         if random is not None:
             self.random = random
 
