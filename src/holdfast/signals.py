@@ -14,6 +14,7 @@ not block. An exception in a subscriber never reaches the pattern: it is logged 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,6 +67,15 @@ def emit(record: Signal) -> None:
                 callback(record)
             except Exception as error:  # noqa: BLE001 - whatever a subscriber raises, the pattern goes on
                 _log_once(callback, error)
+
+
+def _after_fork() -> None:
+    global _lock  # noqa: PLW0603 - whoever held it stayed with the parent
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _log_once(callback: Callable[[Any], None], error: Exception) -> None:

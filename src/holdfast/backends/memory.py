@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
+from holdfast.backends import _fork
 from holdfast.backends._backend import DEFAULT_TIMEOUT, AsyncBackend, SyncBackend
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.errors import BackendUnavailable, ConfigurationError
@@ -114,6 +115,14 @@ class State:
         self.journal: list[tuple[dict[str, Any], str, Any]] | None = None
         self._max_entries = max_entries
         self._tables: dict[str, Table[Any]] = {}
+        _fork.remember(self)
+
+    def forget_inherited(self) -> None:
+        """After a fork: whoever held the lock stayed with the parent, and will not finish what it began."""
+        self.lock = threading.RLock()
+        if self.journal is not None:
+            _undo(self.journal)
+            self.journal = None
 
     def table(self, name: str, *, evict: bool = False) -> Table[Any]:
         """Return the table called `name`, made on first use."""
