@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from holdfast import forks
 from holdfast.operations import Driver, Sleep, Steps
 
 if TYPE_CHECKING:
@@ -198,8 +198,7 @@ def _after_fork() -> None:
     _ticker = _Ticker()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.first(_after_fork)
 
 
 def start_in_loop(driver: Driver, steps: Steps[None]) -> Callable[[], None]:

@@ -14,11 +14,12 @@ not block. An exception in a subscriber never reaches the pattern: it is logged 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from holdfast import forks
 
 __all__ = ["Signal", "emit", "subscribe", "subscribers"]
 
@@ -74,8 +75,7 @@ def _after_fork() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+forks.first(_after_fork)
 
 
 def _log_once(callback: Callable[[Any], None], error: Exception) -> None:

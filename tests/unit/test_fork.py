@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from holdfast import background, signals
 from holdfast.backends.memory import Call, MemorySync, State
 from holdfast.backends.redis._background import PATIENCE, Background, Opening
 from holdfast.operations import Sleep, Steps
+from holdfast.resilience import Bulkhead, CircuitBreaker
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -129,6 +131,49 @@ def test_a_call_in_the_background_is_made_again() -> None:
     with held_elsewhere(calls._lock):
         assert succeeds_in_a_child(in_child)
     go_on.set()
+
+
+@pytest.mark.parametrize("policy", [CircuitBreaker("name"), Bulkhead("name")], ids=type)
+def test_a_policy_that_another_thread_was_in_lets_calls_through(policy: Any) -> None:
+    @policy  # type: ignore[untyped-decorator]
+    def call() -> int:
+        return 7
+
+    def fail() -> None:
+        raise ValueError
+
+    def in_child() -> None:
+        assert call() == 7
+        with contextlib.suppress(ValueError):
+            policy(fail)()
+
+    with held_elsewhere(policy._lock):
+        assert succeeds_in_a_child(in_child)
+
+
+def test_a_thread_that_waits_for_a_slot_waits_in_the_parent_only() -> None:
+    """In the child its place would be the first in the queue for ever, and take the next slot with it."""
+    bulkhead = Bulkhead("name", max_concurrent=1, max_queue=2, max_wait=30)
+
+    def enter() -> None:
+        with bulkhead:
+            pass
+
+    bulkhead.__enter__()
+    thread = threading.Thread(target=enter)
+    thread.start()
+    while not bulkhead.waiting:
+        time.sleep(0.001)
+
+    def in_child() -> None:
+        bulkhead.__exit__(None, None, None)
+        enter()
+        enter()
+
+    assert succeeds_in_a_child(in_child)
+    bulkhead.__exit__(None, None, None)
+    thread.join()
+    assert (bulkhead.in_use, bulkhead.waiting) == (0, 0)
 
 
 def test_what_was_being_opened_takes_no_place_in_the_child() -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
-from holdfast.backends import _fork
+from holdfast import forks
 from holdfast.backends._backend import DEFAULT_TIMEOUT, AsyncBackend, SyncBackend
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.errors import BackendUnavailable, ConfigurationError
@@ -115,7 +115,7 @@ class State:
         self.journal: list[tuple[dict[str, Any], str, Any]] | None = None
         self._max_entries = max_entries
         self._tables: dict[str, Table[Any]] = {}
-        _fork.remember(self)
+        forks.remember(self)
 
     def forget_inherited(self) -> None:
         """After a fork: whoever held the lock stayed with the parent, and will not finish what it began."""

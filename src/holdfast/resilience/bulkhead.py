@@ -23,7 +23,7 @@ from functools import wraps
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from holdfast import checks, signals
+from holdfast import checks, forks, signals
 from holdfast.errors import BulkheadFull
 from holdfast.resilience._functions import full_name, is_async, refuse_coroutine, with_parentheses
 from holdfast.resilience._order import check_order, mark
@@ -80,6 +80,15 @@ class Bulkhead:
         # Reentrant: the garbage collector may close an abandoned coroutine, which leaves its bulkhead,
         # while this very thread holds the lock.
         self._lock = threading.RLock()
+        forks.remember(self)
+
+    def forget_inherited(self) -> None:
+        """After a fork: the threads that held the lock, or waited for a slot, stayed with the parent.
+
+        So did those that hold slots, but nobody knows which; fork before the work begins.
+        """
+        self._lock = threading.RLock()
+        self._waiters = deque(waiter for waiter in self._waiters if not isinstance(waiter, ThreadWaiter))
 
     @property
     def in_use(self) -> int:

@@ -16,7 +16,7 @@ from inspect import isawaitable, iscoroutinefunction
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from holdfast import checks, signals
+from holdfast import checks, forks, signals
 from holdfast.clock import SYSTEM_CLOCK, Clock
 from holdfast.errors import CircuitOpen, ConfigurationError, Refused
 from holdfast.resilience._functions import full_name, is_async, refuse_coroutine, with_parentheses
@@ -100,6 +100,11 @@ class CircuitBreaker:
         self._clock = clock
         # Reentrant, because the garbage collector may close an abandoned coroutine, which reports here,
         # while this very thread holds the lock.
+        self._lock = threading.RLock()
+        forks.remember(self)
+
+    def forget_inherited(self) -> None:
+        """After a fork: whoever held the lock stayed with the parent."""
         self._lock = threading.RLock()
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from holdfast.backends import _fork
+from holdfast import forks
 from holdfast.backends._fair import FairPool
 
 __all__ = ["Background", "Opening"]
@@ -30,7 +30,7 @@ class Background:
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self.forget_inherited()
-        _fork.remember(self)
+        forks.remember(self)
 
     def forget_inherited(self) -> None:
         """After a fork: the thread of a run, and who held the lock, stayed with the parent."""
@@ -57,7 +57,7 @@ class Opening:
 
     def __init__(self) -> None:
         self.forget_inherited()
-        _fork.remember(self)
+        forks.remember(self)
 
     def forget_inherited(self) -> None:
         """After a fork: what was being opened stayed with the parent."""
