@@ -25,6 +25,7 @@ import sqlalchemy.orm
 import valkey
 
 import holdfast
+from holdfast.backends import redis as redis_backend
 from holdfast.backends.memory import Call, MemoryAsync, MemorySync
 from holdfast.edge import EdgeCache
 from holdfast.errors import ConfigurationError, InvalidKey
@@ -170,6 +171,7 @@ def backend_rows() -> Iterator[Row]:
         yield from rows(name, functools.partial(connect, "sqlite:///x.db"), timeout=TIMEOUTS)
         yield from rows(name, functools.partial(connect, URL), timeout=TIMEOUTS)
         yield from rows(name, functools.partial(connect, "postgresql://127.0.0.1:1/x"), timeout=TIMEOUTS)
+    yield from rows("redis.adopt", functools.partial(redis_backend.adopt, REDIS), coalesce=FLAGS)
 
 
 def lock_rows() -> Iterator[Row]:

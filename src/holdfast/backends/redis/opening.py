@@ -71,7 +71,10 @@ def adopt(client: Any, *, coalesce: bool = True, max_in_flight: int = MAX_IN_FLI
     on_loop = any(".asyncio." in kind.__module__ for kind in type(client).__mro__)
     if names & {"Pipeline", "ClusterPipeline", "PubSub", "ClusterPubSub"}:
         raise _not_a_client(client)
-    sharing: Any = {"coalesce": coalesce, "max_in_flight": checks.at_least("max_in_flight", max_in_flight, 1)}
+    sharing: Any = {
+        "coalesce": checks.flag("coalesce", coalesce),
+        "max_in_flight": checks.at_least("max_in_flight", max_in_flight, 1),
+    }
     route: Any
     if (nodes := getattr(client, "nodes_manager", None)) is not None:
         place, secrets = f"redis+cluster://{','.join(nodes.startup_nodes)}", _secrets(nodes.connection_kwargs)
