@@ -598,13 +598,13 @@ async def test_a_connection_that_the_server_closed_has_done_nothing(name: str, s
     """What was never sent is certainly not done, the second time either."""
     async with contextlib.AsyncExitStack() as clean:
         client, commit = await clean.enter_async_context(POSTGRES_CLIENTS[name](server.url))
-        lock: Any = Lock(client, "lock", ttl=LONG, request_timeout=DEADLINE)
-        await now((await now(lock.acquire())).release())
+        outbox: Any = Outbox(client)
+        await now(outbox.add("topic", 1))
         if commit is not None:
             await now(commit())
         server.kill()
         for _ in range(2):
-            failed, seconds = await attempt(lambda: lock.acquire(timeout=0))
+            failed, seconds = await attempt(lambda: outbox.add("topic", 1))
             assert type(failed) is BackendUnavailable
             assert seconds < GRACE
         server.heal()
@@ -618,7 +618,7 @@ async def test_a_connection_that_its_owner_closed_is_refused(name: str, postgres
     async with POSTGRES_CLIENTS[name](postgres_url) as (client, _):
         await now(client.close())
         with pytest.raises(ConfigurationError, match="client that is closed is not legal: give an open"):
-            Lock(client, "lock")
+            Outbox(client)
 
 
 async def test_a_notification_that_waits_is_no_lost_connection(postgres_url: str) -> None:
@@ -627,5 +627,5 @@ async def test_a_notification_that_waits_is_no_lost_connection(postgres_url: str
         with psycopg.connect(postgres_url, autocommit=True) as client:
             client.execute("listen news")
             db.execute("notify news")
-            assert Lock(client, "lock").acquire(timeout=0) is not None
+            assert Outbox(client).add("topic", 1)
             assert [notice.channel for notice in client.notifies(timeout=1, stop_after=1)] == ["news"]

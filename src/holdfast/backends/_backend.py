@@ -44,6 +44,10 @@ class Backend(Generic[C]):
     dialect: ClassVar[str]
     """Names the module of each pattern that carries out its requests here: "redis", "postgres"..."""
 
+    one_connection: bool = False
+    """It is one connection or session of the user's, or an open transaction: nothing else can be asked on it while
+    the user's own code uses it, and what is asked there becomes part of the user's transaction."""
+
     label: str | None = None
     """What others are told about who asks; None means host and process id."""
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 from holdfast.backends._backend import DEFAULT_TIMEOUT
 from holdfast.backends._links import AsyncLink, AsyncLinks, Conflict, Explain, NotSent, Phase, too_late, unreachable
+from holdfast.backends._single import AsyncSingle
 from holdfast.backends._surely import surely
 from holdfast.backends.sql import Query, Row, Statement
 from holdfast.backends.transactions import MAX_RESTARTS, JoinedAsync, SqlAsync, restart_pause
@@ -51,6 +52,7 @@ class LinkedAsync(SqlAsync):
     ) -> None:
         super().__init__(place, timeout=timeout, clock=clock, random=random)
         self.links = links
+        self.one_connection = isinstance(links, AsyncSingle)
         self.explain = explain
 
     async def query(self, request: Query[T]) -> T:

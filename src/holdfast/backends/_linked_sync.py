@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 from holdfast.backends._backend import DEFAULT_TIMEOUT
 from holdfast.backends._links import Conflict, Explain, NotSent, Phase, SyncLink, SyncLinks, too_late, unreachable
+from holdfast.backends._single import SyncSingle
 from holdfast.backends.sql import Query, Row, Statement
 from holdfast.backends.transactions import MAX_RESTARTS, JoinedSync, SqlSync, restart_pause
 from holdfast.clock import SYSTEM_CLOCK, Clock
@@ -50,6 +51,7 @@ class LinkedSync(SqlSync):
     ) -> None:
         super().__init__(place, timeout=timeout, clock=clock, random=random)
         self.links = links
+        self.one_connection = isinstance(links, SyncSingle)
         self.explain = explain
 
     def query(self, request: Query[T]) -> T:

@@ -100,6 +100,8 @@ class SqlSync(SyncBackend):
 class JoinedSync(SqlSync):
     """An open transaction as a backend for blocking code."""
 
+    one_connection = True
+
     def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` so that an exception undoes just them."""
         return self.run(savepoint(steps))
@@ -148,6 +150,8 @@ class SqlAsync(AsyncBackend):
 
 class JoinedAsync(SqlAsync):
     """An open transaction as a backend for asyncio code."""
+
+    one_connection = True
 
     async def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` so that an exception undoes just them."""

@@ -8,8 +8,6 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from holdfast import checks
 from holdfast.backends import AsyncClient, Backend, SyncClient, adopt, carrier
-from holdfast.backends._single import AsyncSingle, SyncSingle
-from holdfast.backends.transactions import JoinedAsync, JoinedSync
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import ConfigurationError, KeyMissing
 from holdfast.idempotency._execution import Execution
@@ -194,18 +192,9 @@ def _check_leased(backend: Backend[Any], store: Store, commit: object) -> None:
     if commit is not None and not store.transactional:
         message = f"commit needs a database with transactions, which {backend!r} is not: give SQLite or PostgreSQL"
         raise ConfigurationError(message)
-    if _is_one_connection(backend):
+    if backend.one_connection:
         message = (
             "commit and lease need several transactions, and a heartbeat beside them, but db is one connection or "
             "session: give holdfast.connect(URL) or a pool"
         )
         raise ConfigurationError(message)
-
-
-def _is_one_connection(backend: Backend[Any]) -> bool:
-    # An open transaction, or a connection whose transactions are the user's to begin and end.
-    return (
-        isinstance(backend, (JoinedSync, JoinedAsync))
-        or isinstance(getattr(backend, "links", None), (SyncSingle, AsyncSingle))
-        or hasattr(backend, "connection")
-    )

@@ -58,7 +58,8 @@ class Lock(Pattern[C], Generic[C]):
     not reentrant: a second `with` inside the first waits like any other caller.
 
     Args:
-        client: a client or backend; its colour decides whether operations block or are awaited.
+        client: a client or backend; its colour decides whether operations block or are awaited. In SQL a pool,
+            an engine or `connect(URL)`, because a lease needs transactions of its own.
         name: what is locked, 1 to 255 printable characters.
         ttl: seconds that a lease lives unless it is extended, 0.001 to 366 days. Long enough for the
             slowest step of the work, short enough to wait for when a holder has died.
@@ -93,11 +94,18 @@ class Lock(Pattern[C], Generic[C]):
         self.name: str = checks.key("name", name)
         self.ttl: float = legal_ttl(ttl)
         self.timeout: float = checks.between("timeout", timeout, 0, threading.TIMEOUT_MAX)
-        self.heartbeat = heartbeat
+        self.heartbeat: bool = checks.flag("heartbeat", heartbeat)
         self.label: str | None = None if label is None else checks.key("label", label)
-        self._driver = backend = adopt(client, timeout=checks.optional_positive("request_timeout", request_timeout))
+        self._driver = backend = adopt(client, timeout=checks.optional_timeout("request_timeout", request_timeout))
         if self._dialects is not None and backend.dialect not in self._dialects:
             message = f"{type(self).__name__} takes a client of {' or '.join(self._dialects)}, not {backend!r}"
+            raise ConfigurationError(message)
+        if backend.one_connection:
+            message = (
+                f"a {type(self).__name__} on {backend!r} is not legal: its lease would be part of your transaction, "
+                "seen by nobody and gone with a rollback, and could not be renewed beside your own statements; give "
+                "holdfast.connect(URL), a pool or an engine"
+            )
             raise ConfigurationError(message)
         self._store: LockStore = carrier(__package__, backend)
         self._is_async = isinstance(backend, AsyncDriver)

@@ -1,16 +1,19 @@
 """The lock's algorithm on the memory model, in virtual time."""
 
 import asyncio
+import contextlib
 import math
 import os
 import random
 import socket
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+import holdfast
 from holdfast import signals
 from holdfast.backends.memory import Call, MemoryAsync, MemorySync, State
 from holdfast.errors import (
@@ -405,6 +408,8 @@ def test_a_forced_release_wants_a_reason(reason: Any) -> None:
         ({"ttl": "30"}, "ttl='30'"),
         ({"timeout": -0.1}, "timeout=-0.1"),
         ({"request_timeout": 0}, "timeout=0"),
+        ({"heartbeat": "no"}, "heartbeat='no'"),
+        ({"heartbeat": None}, "heartbeat=None"),
         ({"label": ""}, "label must have 1 to 255"),
         ({"label": "a\nb"}, "label='a"),
     ],
@@ -428,6 +433,21 @@ def test_a_redis_lock_wants_redis() -> None:
     """The name says where the lock lives, so another backend is an error."""
     with pytest.raises(ConfigurationError, match="redis"):
         RedisLock(Virtual(), "name")
+
+
+def test_one_connection_of_the_users_is_refused() -> None:
+    """A lease in a transaction of theirs is seen by nobody, gone with a rollback, and cannot be renewed beside it."""
+    with (
+        contextlib.closing(sqlite3.connect(":memory:")) as connection,
+        pytest.raises(ConfigurationError, match=r"sqlite3\.Connection.* give holdfast\.connect\(URL\), a pool"),
+    ):
+        Lock(connection, "name")
+    with (
+        holdfast.connect("sqlite:///:memory:") as db,
+        db.transaction() as tx,
+        pytest.raises(ConfigurationError, match="part of your transaction"),
+    ):
+        Lock(tx, "name")
 
 
 def test_a_lock_that_stays_taken_raises_in_a_block() -> None:

@@ -29,6 +29,7 @@ class SqliteAdopted(SqlSync):
     """
 
     dialect = "sqlite"
+    one_connection = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__("sqlite3.Connection")
