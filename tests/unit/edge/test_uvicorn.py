@@ -34,7 +34,8 @@ async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
             yield client
     finally:
         server.should_exit = True
-        await task
+        # Bounded, so that a response that never ends fails its test and does not hang the run.
+        await asyncio.wait_for(task, 15)
         listener.close()
 
 
