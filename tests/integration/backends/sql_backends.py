@@ -226,6 +226,19 @@ def _async_alchemy(kind: str, driver: str) -> Any:
     return opened
 
 
+async def all_given_back(backend: Any) -> None:
+    """Wait until what connected too late to a SQLAlchemy engine is back in its pool, which can be disposed of then."""
+    links = backend.links
+
+    def connecting() -> int:
+        if hasattr(links, "_leaving"):
+            return len(links._leaving)
+        return links._calls._limit - len(links._calls._places._items)  # type: ignore[no-any-return]
+
+    while connecting():  # noqa: ASYNC110 - nobody sets an event for it
+        await asyncio.sleep(0.005)
+
+
 SQLITE_CLIENTS = {
     "sqlite": _url_sync,
     "sqlite-async": _url_async,

@@ -23,6 +23,7 @@ from tests.integration.backends.sql_backends import (
     POSTGRES_CLIENTS,
     SCHEMA,
     alchemy_url,
+    all_given_back,
     calling,
     entered,
     increase,
@@ -314,6 +315,7 @@ async def test_a_hanging_server_is_left_by_an_engine_that_connects(
         assert time.monotonic() - begun < DEADLINE + GRACE
     own_postgres_server.resume()
     assert await now(backend.within(15.0).query(increase())) == 1 + pre_ping
+    await all_given_back(backend)
     await now(engine.dispose())
 
 

@@ -16,7 +16,15 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 import holdfast.backends
 from holdfast.errors import BackendUnavailable, ConfigurationError
 from holdfast.operations import Atomic, Run, Steps
-from tests.integration.backends.sql_backends import alchemy_url, increase, increase_and_fail, prepare, stored, value
+from tests.integration.backends.sql_backends import (
+    alchemy_url,
+    all_given_back,
+    increase,
+    increase_and_fail,
+    prepare,
+    stored,
+    value,
+)
 
 
 class Base(DeclarativeBase):
@@ -168,7 +176,7 @@ async def test_asyncio_clients_in_autocommit_mode_fare_alike(postgres_url: str, 
 # -- Deadlines ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_exhausted_pool_is_waited_for_no_longer_than_the_deadline(url: str) -> None:
+async def test_an_exhausted_pool_is_waited_for_no_longer_than_the_deadline(url: str) -> None:
     made = create_engine(alchemy_url(url, "psycopg"), pool_size=1, max_overflow=0, pool_timeout=5)
     adopted: Any = holdfast.backends.adopt(made, timeout=0.2)
     with made.connect():
@@ -178,6 +186,7 @@ def test_an_exhausted_pool_is_waited_for_no_longer_than_the_deadline(url: str) -
         assert time.monotonic() - begun < 0.6
     # The late connection went back into the pool.
     assert adopted.within(5.0).query(increase()) == 1
+    await all_given_back(adopted)
     made.dispose()
 
 
