@@ -24,7 +24,9 @@ from holdfast.clock import SYSTEM_CLOCK
 
 __all__ = ["EngineLinks", "SessionLink"]
 
-_LONGEST_BUSY_MS = 2**31 - 1
+_BUSY = "holdfast_busy_timeout"
+_BUSY_GRACE_MS = 50
+"""What SQLite's driver may wait too long before it is told to wait less."""
 _MOST_CONNECTING = 32
 """How many threads may wait for one engine's connections; while all of them hang, nobody else begins to."""
 
@@ -109,11 +111,8 @@ class SessionLink:
     @staticmethod
     def _deadline(connection: Any, driver: Any, seconds: float) -> contextlib.AbstractContextManager[None]:
         if connection.dialect.name == "sqlite":
-            return _busy_for(connection.connection, seconds)
-        if not hasattr(driver, "pgconn"):
-            return contextlib.nullcontext()
-        guard(driver)
-        return within(seconds)
+            return _busy_for(connection, seconds)
+        return _guarded(driver, seconds)
 
     def begin(self, seconds: float) -> None:
         """Do nothing: it is begun."""
@@ -143,7 +142,7 @@ class EngineLink(SessionLink):
             self.connection.commit()
 
     def rollback(self, seconds: float) -> None:
-        with self._deadline(self.connection, self.driver(), seconds):
+        with _guarded(self.driver(), seconds):
             self.connection.rollback()
 
     def begin(self, seconds: float) -> None:
@@ -160,6 +159,8 @@ class EngineLinks:
         self._engine = engine
         self._options = options_for(engine)
         self._calls = _calls_of(engine)
+        # A file is opened at once, so there only an exhausted pool is worth the hop to a thread.
+        self._is_local = engine.dialect.name == "sqlite"
 
     def take(self, seconds: float) -> EngineLink:
         """Borrow a connection.
@@ -167,7 +168,7 @@ class EngineLinks:
         Raises:
             TimeoutError: the pool, or the server, took longer.
         """
-        if self._calls is None:
+        if self._calls is None or (self._is_local and self._engine.pool.checkedin()):
             return EngineLink(self._connect())
         # Neither can be told how long it may take, so they are waited for from outside. Listeners to the
         # engine's events find the context of the caller.
@@ -208,18 +209,37 @@ def _close(connection: Any) -> None:
 _SAVEPOINTS = {SAVEPOINT.statement, UNDO.statement, RELEASE.statement}
 
 
+def _guarded(driver: Any, seconds: float) -> contextlib.AbstractContextManager[None]:
+    if not hasattr(driver, "pgconn"):
+        return contextlib.nullcontext()
+    guard(driver)
+    return within(seconds)
+
+
+def _busy_for(connection: Any, seconds: float) -> contextlib.AbstractContextManager[None]:
+    # The user's own busy handler may wait longer than our deadline. Asking it costs as much as a statement, so
+    # how long that is is asked once.
+    longest, driver = math.ceil(seconds * 1000), connection.connection.dbapi_connection
+    if (known := connection.info.get(_BUSY)) is None:
+        known = connection.info[_BUSY] = _busy_timeout(driver.cursor())
+    return contextlib.nullcontext() if known <= longest + _BUSY_GRACE_MS else _less_busy(driver, longest)
+
+
 @contextlib.contextmanager
-def _busy_for(connection: Any, seconds: float) -> Iterator[None]:
-    # The user's own busy handler may wait longer than our deadline.
-    cursor = connection.cursor()
-    cursor.execute("pragma busy_timeout")
-    (milliseconds,) = cursor.fetchone()
-    cursor.execute(f"pragma busy_timeout = {min(_LONGEST_BUSY_MS, math.ceil(seconds * 1000))}")
+def _less_busy(driver: Any, milliseconds: int) -> Iterator[None]:
+    cursor = driver.cursor()
+    before = _busy_timeout(cursor)
+    cursor.execute(f"pragma busy_timeout = {milliseconds}")
     try:
         yield
     finally:
-        cursor.execute(f"pragma busy_timeout = {int(milliseconds)}")
-        cursor.close()
+        cursor.execute(f"pragma busy_timeout = {before}")
+
+
+def _busy_timeout(cursor: Any) -> int:
+    cursor.execute("pragma busy_timeout")
+    (milliseconds,) = cursor.fetchone()
+    return int(milliseconds)
 
 
 def _execute(connection: Any, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
