@@ -192,9 +192,9 @@ class SqlInbox:
         """Keep a message as a dead letter."""
         return _bury(self._sql, consumer, message, attempts, error)
 
-    def prune(self, age: float, limit: int) -> Query[None]:
-        """Forget what was seen long ago."""
-        return Query(self._sql["inbox_prune"], {"age": age, "limit": limit}, _nothing)
+    def prune(self, consumer: str, age: float, limit: int) -> Query[None]:
+        """Forget what the consumer has seen long ago."""
+        return Query(self._sql["inbox_prune"], {"consumer": consumer, "age": age, "limit": limit}, _nothing)
 
 
 def _columns_of(number: int, event: Event) -> dict[str, Any]:

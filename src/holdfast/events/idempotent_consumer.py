@@ -28,11 +28,12 @@ from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.drivers import AsyncDriver
 from holdfast.errors import BackendError, ConfigurationError
 from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
+from holdfast.events._pruning import prune_beside
 from holdfast.events.broker import Broker, OwnBroker, check_colour
 from holdfast.events.message import Message
 from holdfast.events.relay import described, tell_buried
 from holdfast.events.store import Arrival, Inbox, Pending, store_of
-from holdfast.operations import Async, Atomic, C, Pattern, Run, Steps, Sync, operation
+from holdfast.operations import Async, Atomic, C, Pattern, Request, Run, Steps, Sync, operation
 
 __all__ = ["Consumer", "ConsumerFailed", "DuplicateSkipped", "MessageFailed", "MessageHandled", "consumer"]
 
@@ -43,9 +44,6 @@ DEFAULT_RETRY_DELAY = 1.0
 DEFAULT_INBOX_AGE = 7 * 86_400.0
 # Seconds of handling after which the broker hears of it, also in the middle of a batch.
 ACK_EVERY = 1.0
-# One turn in so many also removes old inbox rows, at most so many.
-PRUNE_ONE_IN = 64
-PRUNE_LIMIT = 10_000
 
 SyncHandler = Callable[[Any, Message], object]
 AsyncHandler = Callable[[Any, Message], Awaitable[object]]
@@ -197,12 +195,15 @@ class Consumer(Pattern[C], Generic[C]):
         )
 
     def _turn(self) -> Steps[int]:
-        if self._driver.random.random() * PRUNE_ONE_IN < 1:
-            yield from self._inbox.prune(self.inbox_age, PRUNE_LIMIT)
         due = yield from self._inbox.due(self.name, self.topic, self.batch_size, LONGEST_DELAY)
         for pending in due:
             yield from self._trying_again(pending)
-        return len(due) + (yield from self._receiving())
+        received = yield from self._receiving()
+        yield from prune_beside(self._driver.random, received, self._pruning)
+        return len(due) + received
+
+    def _pruning(self, limit: int) -> Request[None]:
+        return self._inbox.prune(self.name, self.inbox_age, limit)
 
     def _receiving(self) -> Steps[int]:
         clock = self._driver.clock

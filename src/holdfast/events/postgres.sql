@@ -213,5 +213,7 @@ where position = :number and attempts = :attempts::bigint - 1;
 -- name: inbox_prune
 delete from holdfast_inbox where (consumer, message_id) in (
     select consumer, message_id from holdfast_inbox
-    where seen_at < clock_timestamp() - make_interval(secs => :age::float8) order by seen_at limit :limit
+    where consumer = :consumer and seen_at < clock_timestamp() - make_interval(secs => :age::float8)
+    order by seen_at
+    limit :limit
 );

@@ -65,7 +65,7 @@ create table holdfast_inbox (
     primary key (consumer, message_id)
 ) without rowid;
 
-create index holdfast_inbox_seen on holdfast_inbox (seen_at);
+create index holdfast_inbox_seen on holdfast_inbox (consumer, seen_at);
 
 create table holdfast_deferred (
     position integer primary key autoincrement,

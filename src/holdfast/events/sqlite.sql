@@ -194,5 +194,5 @@ where position = :number and attempts = :attempts - 1;
 -- name: inbox_prune
 delete from holdfast_inbox where (consumer, message_id) in (
     select consumer, message_id from holdfast_inbox
-    where seen_at < holdfast_wall() - :age order by seen_at limit :limit
+    where consumer = :consumer and seen_at < holdfast_wall() - :age order by seen_at limit :limit
 );

@@ -175,8 +175,8 @@ class Inbox(Protocol):
         """Keep a message as a dead letter."""
         ...
 
-    def prune(self, age: float, limit: int) -> Request[None]:
-        """Forget that messages were seen more than `age` seconds ago."""
+    def prune(self, consumer: str, age: float, limit: int) -> Request[None]:
+        """Forget that the consumer has seen messages more than `age` seconds ago."""
         ...
 
 

@@ -12,6 +12,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.events import (
     Consumer,
     DeadLetters,
+    Delivery,
     MemoryBroker,
     Message,
     MessageRefused,
@@ -291,6 +292,20 @@ class ConsumerContract:
         await drain(effects.consumer(SqlBroker(backend), topic="again"))
         assert await effects.seen() == [1, 2]
 
+    async def test_each_consumer_keeps_its_own_inbox(self, backend: Backend[Any]) -> None:
+        """What one consumer forgets, another with the same database still recognises."""
+        effects = await Effects.of(backend)
+        broker = Forgetful(SqlBroker(backend))
+        careful = effects.consumer(broker, name="careful")
+        hasty = effects.consumer(broker, name="hasty", topic="other", inbox_age=1e-6)
+        await settle(broker.publish([*messages(1), *messages(*range(100, 200), topic="other")]))
+        for _ in range(3):
+            assert await settle(careful.run_once()) == 1
+            assert await settle(hasty.run_once()) == 100
+        seen = await effects.seen()
+        assert seen.count(1) == 1
+        assert seen.count(100) > 1, "the hasty one forgot nothing, so this test shows nothing"
+
     async def test_a_failed_handler_leaves_nothing(self, backend: Backend[Any]) -> None:
         """What a handler did before it raised is undone; the message is tried again and then has its effect."""
         effects = await Effects.of(backend, fails={2: 2})
@@ -391,6 +406,18 @@ def broker_of(backend: Backend[Any], lease: float = LONG) -> Any:
     return kind(backend, lease=lease)
 
 
+class Forgetful:
+    """A broker that forgets each acknowledgement: it hands everything out again and again."""
+
+    def __init__(self, broker: Any) -> None:
+        self._driver = broker._driver  # noqa: SLF001 - its colour
+        self.publish: Any = broker.publish
+        self.receive: Any = broker.receive
+
+    def ack(self, topic: str, name: str, deliveries: Sequence[Delivery]) -> None:
+        """Forget it."""
+
+
 class Effects:
     """A handler with an effect in the database, which fails as often as it is told to."""
 
@@ -412,18 +439,10 @@ class Effects:
         )
         return cls(backend, fails or {})
 
-    def consumer(self, broker: Any, *, topic: str = "t", batch_size: int = 100) -> Any:
-        """Return another consumer of the same name."""
-        return Consumer(
-            self.backend,
-            broker,
-            "effects",
-            self.handler,
-            topic=topic,
-            batch_size=batch_size,
-            max_attempts=3,
-            retry_delay=0.02,
-        )
+    def consumer(self, broker: Any, *, name: str = "effects", topic: str = "t", **options: Any) -> Any:
+        """Return another consumer of this name."""
+        chosen = {"max_attempts": 3, "retry_delay": 0.02, **options}
+        return Consumer(self.backend, broker, name, self.handler, topic=topic, **chosen)
 
     async def until(self, broker: Any, effects: int) -> None:
         """Consume until there are so many effects."""
