@@ -3,6 +3,7 @@
 from holdfast.errors import MessageRefused
 from holdfast.events.aggregate import Aggregate, when
 from holdfast.events.broker import Broker, Publisher
+from holdfast.events.dead_letters import DeadLetters, MessageBuried
 from holdfast.events.event import ANY, Event, Position
 from holdfast.events.event_store import EventStore
 from holdfast.events.idempotent_consumer import (
@@ -15,9 +16,9 @@ from holdfast.events.idempotent_consumer import (
 )
 from holdfast.events.identity import uuid7
 from holdfast.events.message import Backlog, DeadLetter, Delivery, Message
-from holdfast.events.outbox import DeadLetters, Outbox
+from holdfast.events.outbox import Outbox
 from holdfast.events.redis_stream import RedisStreamBroker
-from holdfast.events.relay import MessageBuried, OutboxLag, OutboxPublished, Relay, RelayFailed
+from holdfast.events.relay import OutboxLag, OutboxPublished, Relay, RelayFailed
 from holdfast.events.sql_broker import MemoryBroker, SqlBroker
 
 __all__ = [

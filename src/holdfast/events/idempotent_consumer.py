@@ -30,8 +30,8 @@ from holdfast.errors import BackendError, ConfigurationError
 from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
 from holdfast.events._pruning import prune_beside
 from holdfast.events.broker import Broker, OwnBroker, check_colour
+from holdfast.events.dead_letters import described, tell_buried
 from holdfast.events.message import Message
-from holdfast.events.relay import described, tell_buried
 from holdfast.events.store import Arrival, Inbox, Pending, store_of
 from holdfast.operations import Async, Atomic, C, Pattern, Request, Run, Steps, Sync, operation
 

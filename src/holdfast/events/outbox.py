@@ -18,11 +18,11 @@ from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import ConfigurationError
 from holdfast.events.identity import uuid7
-from holdfast.events.message import Backlog, DeadLetter, Message
+from holdfast.events.message import Backlog, Message
 from holdfast.events.store import OutboxStore, store_of
 from holdfast.operations import Async, C, Pattern, Request, Steps, Sync, operation
 
-__all__ = ["DeadLetters", "Outbox"]
+__all__ = ["Outbox"]
 
 
 class Outbox(Pattern[C], Generic[C]):
@@ -93,42 +93,6 @@ class Outbox(Pattern[C], Generic[C]):
 
     def __repr__(self) -> str:
         return f"<Outbox on {self._driver.place}>"
-
-
-class DeadLetters(Pattern[C], Generic[C]):
-    """The messages that were given up, by the relay or by a consumer; they stay until somebody decides.
-
-    Args:
-        client: the client or backend of the outbox, or of the consumer.
-    """
-
-    @overload
-    def __init__(self: DeadLetters[Async], client: AsyncClient) -> None: ...
-    @overload
-    def __init__(self: DeadLetters[Sync], client: SyncClient) -> None: ...
-    def __init__(self, client: Any) -> None:
-        self._driver = adopt(client)
-        self._store: OutboxStore = store_of(self._driver, "outbox", "DeadLetters")
-
-    @operation
-    def read(self, *, source: str | None = None, limit: int = 100) -> Request[list[DeadLetter]]:
-        """Return dead letters, oldest first.
-
-        Args:
-            source: a consumer's name, or "" for the relay's; None means all.
-            limit: most letters returned, >= 1.
-        """
-        return self._store.dead(source, checks.at_least("limit", limit, 1))
-
-    @operation
-    def retry(self, number: int) -> Request[bool]:
-        """Put a letter back behind the others of its key, with no attempts counted; False if it is gone."""
-        return self._store.revive(checks.at_least("number", number, 1))
-
-    @operation
-    def discard(self, number: int) -> Request[bool]:
-        """Forget a letter for ever; False if it is gone."""
-        return self._store.discard(checks.at_least("number", number, 1))
 
 
 def _checked(headers: Any) -> Mapping[str, str]:

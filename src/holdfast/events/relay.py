@@ -22,11 +22,12 @@ from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import BackendError, HoldfastError, MessageRefused
 from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
 from holdfast.events.broker import OwnBroker, Publisher, check_colour
+from holdfast.events.dead_letters import described, tell_buried
 from holdfast.events.message import Backlog
 from holdfast.events.store import OutboxStore, Pending, store_of
 from holdfast.operations import Async, C, Pattern, Request, Run, Steps, Sync, operation
 
-__all__ = ["MessageBuried", "OutboxLag", "OutboxPublished", "Relay", "RelayFailed"]
+__all__ = ["OutboxLag", "OutboxPublished", "Relay", "RelayFailed"]
 
 DEFAULT_BATCH_SIZE = 100
 DEFAULT_POLL_INTERVAL = 0.05
@@ -35,7 +36,6 @@ DEFAULT_RETRY_DELAY = 1.0
 DEFAULT_LEASE = 10.0
 # Seconds between two looks at the backlog, which counts rows; only when somebody listens.
 LAG_EVERY = 1.0
-LONGEST_ERROR = 2000
 AWAY = (BackendError, OSError)
 
 
@@ -61,17 +61,6 @@ class RelayFailed(signals.Signal):
     """A turn of the relay failed and is tried again: the store or the broker is away."""
 
     error: Exception
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageBuried(signals.Signal):
-    """A message was given up and moved to the dead letters; `source` as in `DeadLetter`."""
-
-    source: str
-    message_id: str
-    topic: str
-    attempts: int
-    error: str
 
 
 class Relay(Pattern[C], Generic[C]):
@@ -264,25 +253,6 @@ class Relay(Pattern[C], Generic[C]):
 
     def __repr__(self) -> str:
         return f"<Relay from {self._driver.place} to {self._broker!r}>"
-
-
-def described(error: BaseException) -> str:
-    """Return `error` as a short text that every database can hold."""
-    return f"{type(error).__name__}: {error}".replace("\0", "")[:LONGEST_ERROR].encode(errors="replace").decode()
-
-
-def tell_buried(source: str, pending: Pending, attempts: int, text: str) -> None:
-    """Emit that a message was given up."""
-    if signals.subscribers:
-        signals.emit(
-            MessageBuried(
-                source=source,
-                message_id=pending.message.id,
-                topic=pending.message.topic,
-                attempts=attempts,
-                error=text,
-            )
-        )
 
 
 def _tell_failure(error: Exception) -> None:
