@@ -2,18 +2,12 @@
 
 from holdfast.errors import MessageRefused
 from holdfast.events.aggregate import Aggregate, when
+from holdfast.events.attempts import DuplicateSkipped, MessageFailed, MessageHandled
 from holdfast.events.broker import Broker, Publisher
 from holdfast.events.dead_letters import DeadLetters, MessageBuried
 from holdfast.events.event import ANY, Event, Position
 from holdfast.events.event_store import EventStore
-from holdfast.events.idempotent_consumer import (
-    Consumer,
-    ConsumerFailed,
-    DuplicateSkipped,
-    MessageFailed,
-    MessageHandled,
-    consumer,
-)
+from holdfast.events.idempotent_consumer import Consumer, ConsumerFailed, consumer
 from holdfast.events.identity import uuid7
 from holdfast.events.message import Backlog, DeadLetter, Delivery, Message
 from holdfast.events.outbox import Outbox

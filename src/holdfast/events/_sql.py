@@ -174,8 +174,13 @@ class SqlInbox:
         """Keep a message for another try."""
         return _defer(self._sql, consumer, message, attempts, delay=delay, error=error)
 
+    def waiting(self, consumer: str, topic: str, limit: int) -> Query[int]:
+        """Count the messages that wait, up to `limit`."""
+        parameters = {"consumer": consumer, "topic": topic, "limit": limit}
+        return Query(self._sql["inbox_waiting"], parameters, lambda rows: int(rows[0][0]))
+
     def due(self, consumer: str, topic: str, limit: int, longest: float) -> Query[list[Pending]]:
-        """Return the messages to try again now."""
+        """Return what may be tried now."""
         parameters = {"consumer": consumer, "topic": topic, "limit": limit, "longest": longest}
         return Query(self._sql["inbox_due"], parameters, _pending)
 
@@ -183,10 +188,10 @@ class SqlInbox:
         """Take a waiting message out."""
         return Query(self._sql["inbox_take"], {"number": number}, bool)
 
-    def put_off(self, number: int, attempts: int, delay: float, error: str) -> Query[None]:
+    def put_off(self, number: int, attempts: int, delay: float, error: str) -> Query[bool]:
         """Let a waiting message wait again."""
         parameters = {"number": number, "attempts": attempts, "delay": delay, "error": error}
-        return Query(self._sql["inbox_put_off"], parameters, _nothing)
+        return Query(self._sql["inbox_put_off"], parameters, bool)
 
     def bury(self, consumer: str, message: Message, attempts: int, error: str) -> Query[None]:
         """Keep a message as a dead letter."""

@@ -11,8 +11,8 @@ from typing import Any, Generic, overload
 
 from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
-from holdfast.events.message import DeadLetter
-from holdfast.events.store import OutboxStore, Pending, store_of
+from holdfast.events.message import DeadLetter, Message
+from holdfast.events.store import OutboxStore, store_of
 from holdfast.operations import Async, C, Pattern, Request, Sync, operation
 
 __all__ = ["DeadLetters", "MessageBuried", "described", "tell_buried"]
@@ -72,14 +72,14 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".replace("\0", "")[:LONGEST_ERROR].encode(errors="replace").decode()
 
 
-def tell_buried(source: str, pending: Pending, attempts: int, text: str) -> None:
+def tell_buried(source: str, message: Message, attempts: int, text: str) -> None:
     """Emit that a message was given up."""
     if signals.subscribers:
         signals.emit(
             MessageBuried(
                 source=source,
-                message_id=pending.message.id,
-                topic=pending.message.topic,
+                message_id=message.id,
+                topic=message.topic,
                 attempts=attempts,
                 error=text,
             )

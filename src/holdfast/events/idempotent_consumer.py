@@ -10,7 +10,8 @@ hands the message out again:
 
 A handler that raises is rolled back. Its message waits in the consumer's own database for another try,
 and later messages of its key wait behind it, while all others go on. After `max_attempts` it becomes a
-dead letter.
+dead letter. What waits is older than what the broker still has, so as soon as it may be tried it goes
+first: a key that was held up for a moment catches up at full speed.
 
 What it does not make exactly once: effects elsewhere. An HTTP call in a handler happens again when the
 transaction is rolled back; give the receiver the message id as its idempotency key.
@@ -18,29 +19,29 @@ transaction is rolled back; give the receiver the message id as its idempotency 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Generic, overload
+from typing import Any, Generic, TypedDict, Unpack, overload
 
 from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.drivers import AsyncDriver
-from holdfast.errors import BackendError, ConfigurationError
-from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
+from holdfast.events._endless import LONGEST_DELAY, endless, never
 from holdfast.events._pruning import prune_beside
+from holdfast.events.attempts import Attempts, check_handler
 from holdfast.events.broker import Broker, OwnBroker, check_colour
-from holdfast.events.dead_letters import described, tell_buried
 from holdfast.events.message import Message
-from holdfast.events.store import Arrival, Inbox, Pending, store_of
-from holdfast.operations import Async, Atomic, C, Pattern, Request, Run, Steps, Sync, operation
+from holdfast.events.store import Inbox, store_of
+from holdfast.operations import Async, C, Pattern, Request, Run, Steps, Sync, operation
 
-__all__ = ["Consumer", "ConsumerFailed", "DuplicateSkipped", "MessageFailed", "MessageHandled", "consumer"]
+__all__ = ["Consumer", "ConsumerFailed", "consumer"]
 
 DEFAULT_BATCH_SIZE = 100
 DEFAULT_POLL_INTERVAL = 0.05
 DEFAULT_MAX_ATTEMPTS = 5
 DEFAULT_RETRY_DELAY = 1.0
+# A second failure of a busy key must not hold up all others at once, and a database holds that much easily.
+DEFAULT_MAX_DEFERRED = 10_000
 DEFAULT_INBOX_AGE = 7 * 86_400.0
 # Seconds of handling after which the broker hears of it, also in the middle of a batch.
 ACK_EVERY = 1.0
@@ -49,30 +50,15 @@ SyncHandler = Callable[[Any, Message], object]
 AsyncHandler = Callable[[Any, Message], Awaitable[object]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageHandled(signals.Signal):
-    """A message had its effect."""
+class Options(TypedDict, total=False):
+    """What `Consumer` and `consumer` can be told by keyword; the meanings are at `Consumer`."""
 
-    consumer: str
-    message_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DuplicateSkipped(signals.Signal):
-    """A message was handed out again and had its effect before."""
-
-    consumer: str
-    message_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageFailed(signals.Signal):
-    """A handler raised; nothing of it remains, and the message is tried again or given up."""
-
-    consumer: str
-    message_id: str
-    attempts: int
-    error: Exception
+    batch_size: int
+    poll_interval: float
+    max_attempts: int
+    retry_delay: float
+    max_deferred: int
+    inbox_age: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +67,6 @@ class ConsumerFailed(signals.Signal):
 
     consumer: str
     error: Exception
-
-
-class _Attempt:
-    """What happened to the handler within a transaction, seen from outside of it."""
-
-    error: Exception | None = None
-    misused = False
 
 
 class Consumer(Pattern[C], Generic[C]):
@@ -105,6 +84,8 @@ class Consumer(Pattern[C], Generic[C]):
         poll_interval: seconds between two looks while there is nothing to do, > 0 and at most 24 days.
         max_attempts: how often a handler may raise for a message before it becomes a dead letter, >= 1.
         retry_delay: seconds before a failed message is tried again, > 0; doubles up to a minute.
+        max_deferred: how many messages may wait for another try, or behind one that does, before no more
+            are taken from the broker, >= 1. The batch that reaches it is still taken as a whole.
         inbox_age: seconds for which a message is recognised as a duplicate at least, > 0. Longer than
             the broker may take to hand a message out again.
 
@@ -121,11 +102,7 @@ class Consumer(Pattern[C], Generic[C]):
         handler: AsyncHandler,
         *,
         topic: str,
-        batch_size: int = ...,
-        poll_interval: float = ...,
-        max_attempts: int = ...,
-        retry_delay: float = ...,
-        inbox_age: float = ...,
+        **options: Unpack[Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -136,11 +113,7 @@ class Consumer(Pattern[C], Generic[C]):
         handler: SyncHandler,
         *,
         topic: str,
-        batch_size: int = ...,
-        poll_interval: float = ...,
-        max_attempts: int = ...,
-        retry_delay: float = ...,
-        inbox_age: float = ...,
+        **options: Unpack[Options],
     ) -> None: ...
     def __init__(
         self,
@@ -154,6 +127,7 @@ class Consumer(Pattern[C], Generic[C]):
         poll_interval: float = DEFAULT_POLL_INTERVAL,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         retry_delay: float = DEFAULT_RETRY_DELAY,
+        max_deferred: int = DEFAULT_MAX_DEFERRED,
         inbox_age: float = DEFAULT_INBOX_AGE,
     ) -> None:
         self.name: str = checks.key("name", name)
@@ -162,13 +136,14 @@ class Consumer(Pattern[C], Generic[C]):
         self.poll_interval: float = checks.timeout("poll_interval", poll_interval)
         self.max_attempts: int = checks.at_least("max_attempts", max_attempts, 1)
         self.retry_delay: float = checks.positive("retry_delay", retry_delay)
+        self.max_deferred: int = checks.at_least("max_deferred", max_deferred, 1)
         self.inbox_age: float = checks.positive("inbox_age", inbox_age)
         self._driver = adopt(client)
         self._inbox: Inbox = store_of(self._driver, "inbox", "Consumer")
         check_colour(self._driver, broker, "receive", "ack")
         self._broker: Any = broker
-        _check_handler(handler, is_async=isinstance(self._driver, AsyncDriver))
-        self._handler = handler
+        check_handler(handler, is_async=isinstance(self._driver, AsyncDriver))
+        self._attempts = Attempts(self._driver, self._inbox, name, handler, max_attempts, retry_delay)
 
     @operation
     def run_once(self) -> Steps[int]:
@@ -195,125 +170,42 @@ class Consumer(Pattern[C], Generic[C]):
         )
 
     def _turn(self) -> Steps[int]:
-        due = yield from self._inbox.due(self.name, self.topic, self.batch_size, LONGEST_DELAY)
-        for pending in due:
-            yield from self._trying_again(pending)
+        """Try what waits; take new messages only when that is done, and while there is room to keep them."""
+        waiting = yield from self._inbox.waiting(self.name, self.topic, self.max_deferred)
+        tried = (yield from self._retrying()) if waiting else 0
+        if tried == self.batch_size or waiting == self.max_deferred:
+            return tried
         received = yield from self._receiving()
         yield from prune_beside(self._driver.random, received, self._pruning)
-        return len(due) + received
+        return tried + received
 
-    def _pruning(self, limit: int) -> Request[None]:
-        return self._inbox.prune(self.name, self.inbox_age, limit)
+    def _retrying(self) -> Steps[int]:
+        """Try what is due, in order; what fails holds up the later ones of its key."""
+        due = yield from self._inbox.due(self.name, self.topic, self.batch_size, LONGEST_DELAY)
+        tried = 0
+        held_up: set[str] = set()
+        for pending in due:
+            key = pending.message.key
+            if key in held_up:
+                continue
+            tried += 1
+            if not (yield from self._attempts.again(pending)) and key:
+                held_up.add(key)
+        return tried
 
     def _receiving(self) -> Steps[int]:
         clock = self._driver.clock
         deliveries = yield Run(self._broker.receive, self.topic, self.name, self.batch_size)
         told, told_at = 0, clock.monotonic()
         for number, delivery in enumerate(deliveries, start=1):
-            yield from self._settling(delivery.message)
+            yield from self._attempts.fresh(delivery.message)
             if number == len(deliveries) or clock.monotonic() > told_at + ACK_EVERY:
                 yield Run(self._broker.ack, self.topic, self.name, deliveries[told:number])
                 told, told_at = number, clock.monotonic()
         return len(deliveries)
 
-    def _settling(self, message: Message) -> Steps[None]:
-        """Handle a message for the first time, or find that it was."""
-        attempt = _Attempt()
-
-        def handling() -> Steps[Arrival]:
-            arrival = yield from self._inbox.open(self.name, message)
-            if arrival is Arrival.NEW:
-                yield from self._calling(message, attempt)
-            elif arrival is Arrival.BEHIND:
-                yield from self._inbox.defer(self.name, message, 0, 0.0, "")
-            return arrival
-
-        try:
-            arrival = yield from Atomic(handling)
-        except Exception as error:
-            if _not_the_handlers(attempt, error):
-                raise
-            yield from self._failing_first(message, attempt.error or error)
-        else:
-            self._tell(arrival, message)
-
-    def _failing_first(self, message: Message, error: Exception) -> Steps[None]:
-        text = described(error)
-        delay = backoff(1, self.retry_delay, self._driver.random)
-
-        def keeping() -> Steps[bool]:
-            arrival = yield from self._inbox.open(self.name, message)
-            if arrival is Arrival.DUPLICATE:  # another process dealt with it in the meantime
-                return False
-            if self.max_attempts > 1:
-                yield from self._inbox.defer(self.name, message, 1, delay, text)
-            else:
-                yield from self._inbox.bury(self.name, message, 1, text)
-            return True
-
-        if (yield from Atomic(keeping)):
-            self._tell_failed(Pending(0, message, 0, 0.0), error, text)
-
-    def _trying_again(self, pending: Pending) -> Steps[None]:
-        attempt = _Attempt()
-
-        def handling() -> Steps[bool]:
-            taken = yield from self._inbox.take(pending.number)
-            if taken:
-                yield from self._calling(pending.message, attempt)
-            return taken
-
-        try:
-            taken = yield from Atomic(handling)
-        except Exception as error:
-            if _not_the_handlers(attempt, error):
-                raise
-            yield from self._failing_again(pending, attempt.error or error)
-        else:
-            if taken:
-                self._tell(Arrival.NEW, pending.message)
-
-    def _failing_again(self, pending: Pending, error: Exception) -> Steps[None]:
-        attempts, text = pending.attempts + 1, described(error)
-        if attempts < self.max_attempts:
-            delay = backoff(attempts, self.retry_delay, self._driver.random)
-            yield from self._inbox.put_off(pending.number, attempts, delay, text)
-        else:
-
-            def burying() -> Steps[None]:
-                if (yield from self._inbox.take(pending.number)):
-                    yield from self._inbox.bury(self.name, pending.message, attempts, text)
-
-            yield from Atomic(burying)
-        self._tell_failed(pending, error, text)
-
-    def _calling(self, message: Message, attempt: _Attempt) -> Steps[None]:
-        attempt.error = None  # a transaction may be started again
-        try:
-            result: object = yield Run(self._handler, message, join=True)
-        except Exception as error:
-            attempt.error = error
-            raise
-        if isinstance(result, Awaitable):
-            # It did nothing yet, and nobody would await it: its effect would be lost for good.
-            attempt.misused = True
-            if inspect.iscoroutine(result):
-                result.close()
-            raise _wrong_handler(self._handler, is_async=False)
-
-    def _tell(self, arrival: Arrival, message: Message) -> None:
-        if signals.subscribers and arrival is not Arrival.BEHIND:
-            kind = MessageHandled if arrival is Arrival.NEW else DuplicateSkipped
-            signals.emit(kind(consumer=self.name, message_id=message.id))
-
-    def _tell_failed(self, pending: Pending, error: Exception, text: str) -> None:
-        attempts = pending.attempts + 1
-        if signals.subscribers:
-            signals.emit(
-                MessageFailed(consumer=self.name, message_id=pending.message.id, attempts=attempts, error=error)
-            )
-        if attempts >= self.max_attempts:
-            tell_buried(self.name, pending, attempts, text)
+    def _pruning(self, limit: int) -> Request[None]:
+        return self._inbox.prune(self.name, self.inbox_age, limit)
 
     def _tell_failure(self, error: Exception) -> None:
         if signals.subscribers:
@@ -325,32 +217,14 @@ class Consumer(Pattern[C], Generic[C]):
 
 @overload
 def consumer(
-    client: AsyncClient,
-    broker: Broker | OwnBroker[Async],
-    *,
-    topic: str,
-    name: str,
-    batch_size: int = ...,
-    poll_interval: float = ...,
-    max_attempts: int = ...,
-    retry_delay: float = ...,
-    inbox_age: float = ...,
+    client: AsyncClient, broker: Broker | OwnBroker[Async], *, topic: str, name: str, **options: Unpack[Options]
 ) -> Callable[[AsyncHandler], Consumer[Async]]: ...
 @overload
 def consumer(
-    client: SyncClient,
-    broker: Broker | OwnBroker[Sync],
-    *,
-    topic: str,
-    name: str,
-    batch_size: int = ...,
-    poll_interval: float = ...,
-    max_attempts: int = ...,
-    retry_delay: float = ...,
-    inbox_age: float = ...,
+    client: SyncClient, broker: Broker | OwnBroker[Sync], *, topic: str, name: str, **options: Unpack[Options]
 ) -> Callable[[SyncHandler], Consumer[Sync]]: ...
 def consumer(
-    client: Any, broker: Broker | OwnBroker[Any], *, topic: str, name: str, **options: Any
+    client: Any, broker: Broker | OwnBroker[Any], *, topic: str, name: str, **options: Unpack[Options]
 ) -> Callable[[Any], Any]:
     """Make a handler a `Consumer`, with the same options.
 
@@ -366,24 +240,3 @@ def consumer(
         return Consumer(client, broker, name, handler, topic=topic, **options)
 
     return make
-
-
-def _not_the_handlers(attempt: _Attempt, error: Exception) -> bool:
-    # Without an error of the handler, a BackendError is the store's own: waiting mends it.
-    return attempt.misused or (attempt.error is None and isinstance(error, BackendError))
-
-
-def _check_handler(handler: Any, *, is_async: bool) -> None:
-    if not callable(handler):
-        message = f"handler={checks.shown(handler)} is not legal: give a function of (tx, message)"
-        raise ConfigurationError(message, parameter="handler")
-    if inspect.iscoroutinefunction(handler) is is_async:
-        return
-    # An object or lambda may still return an awaitable; only a plain function certainly does not.
-    if not is_async or (inspect.isfunction(handler) and handler.__name__ != "<lambda>"):
-        raise _wrong_handler(handler, is_async=is_async)
-
-
-def _wrong_handler(handler: Any, *, is_async: bool) -> ConfigurationError:
-    wanted = "`async def`: its client is an asyncio one" if is_async else "`def`: its client is a blocking one"
-    return ConfigurationError(f"handler {handler!r} must be {wanted}", parameter="handler")

@@ -187,17 +187,25 @@ insert into holdfast_deferred
 values (:consumer, :topic, :key, :message_id, :payload::text::json, :headers::text::json, :attempts,
     clock_timestamp() + make_interval(secs => :delay::float8), :error);
 
+-- name: inbox_waiting
+select count(*) from (
+    select 1 from holdfast_deferred where consumer = :consumer and topic = :topic limit :limit
+) as counted;
+
 -- name: inbox_due
+with first as (
+    select distinct on (key) key, retry_at from holdfast_deferred
+    where consumer = :consumer and topic = :topic and key <> ''
+    order by key, position
+), free as (
+    select key from first where retry_at <= now()
+)
 select waiting.position, waiting.attempts,
     greatest(0, extract(epoch from clock_timestamp() - waiting.deferred_at))::float8,
     waiting.message_id, waiting.topic, waiting.key, waiting.payload::text, waiting.headers::text
 from holdfast_deferred as waiting
-where waiting.consumer = :consumer and waiting.topic = :topic and waiting.retry_at <= now()
-    and (waiting.key = '' or not exists (
-        select 1 from holdfast_deferred as earlier
-        where earlier.consumer = waiting.consumer and earlier.topic = waiting.topic
-            and earlier.key = waiting.key and earlier.position < waiting.position
-    ))
+where waiting.consumer = :consumer and waiting.topic = :topic
+    and (waiting.key in (select key from free) or waiting.key = '' and waiting.retry_at <= now())
 order by waiting.position
 limit :limit;
 
@@ -208,7 +216,8 @@ delete from holdfast_deferred where position = :number returning 1;
 update holdfast_deferred
 set attempts = :attempts::bigint, error = :error,
     retry_at = clock_timestamp() + make_interval(secs => :delay::float8)
-where position = :number and attempts = :attempts::bigint - 1;
+where position = :number and attempts = :attempts::bigint - 1
+returning 1;
 
 -- name: inbox_prune
 delete from holdfast_inbox where (consumer, message_id) in (

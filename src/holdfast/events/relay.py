@@ -249,7 +249,7 @@ class Relay(Pattern[C], Generic[C]):
             return
         text = described(error)
         yield from self._store.bury(pending, text)
-        tell_buried("", pending, attempts, text)
+        tell_buried("", pending.message, attempts, text)
 
     def __repr__(self) -> str:
         return f"<Relay from {self._driver.place} to {self._broker!r}>"

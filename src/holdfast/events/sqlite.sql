@@ -170,17 +170,28 @@ insert into holdfast_deferred
 values (:consumer, :topic, :key, :message_id, :payload, :headers, :attempts,
     holdfast_now() + :delay, holdfast_wall(), :error);
 
+-- name: inbox_waiting
+select count(*) from (
+    select 1 from holdfast_deferred where consumer = :consumer and topic = :topic limit :limit
+);
+
 -- name: inbox_due
+-- Beside min() SQLite takes the other columns from the row with the minimum ("Bare columns in an aggregate query").
+with first as (
+    select key, min(position), retry_at from holdfast_deferred
+    where consumer = :consumer and topic = :topic and key <> ''
+    group by key
+), free as (
+    select key from first where retry_at <= holdfast_now() or retry_at > holdfast_now() + :longest
+)
 select waiting.position, waiting.attempts, max(0.0, holdfast_wall() - waiting.deferred_at),
     waiting.message_id, waiting.topic, waiting.key, waiting.payload, waiting.headers
 from holdfast_deferred as waiting
 where waiting.consumer = :consumer and waiting.topic = :topic
-    and (waiting.retry_at <= holdfast_now() or waiting.retry_at > holdfast_now() + :longest)
-    and (waiting.key = '' or not exists (
-        select 1 from holdfast_deferred as earlier
-        where earlier.consumer = waiting.consumer and earlier.topic = waiting.topic
-            and earlier.key = waiting.key and earlier.position < waiting.position
-    ))
+    and (
+        waiting.key in (select key from free)
+        or waiting.key = '' and (waiting.retry_at <= holdfast_now() or waiting.retry_at > holdfast_now() + :longest)
+    )
 order by waiting.position
 limit :limit;
 
@@ -189,7 +200,8 @@ delete from holdfast_deferred where position = :number returning 1;
 
 -- name: inbox_put_off
 update holdfast_deferred set attempts = :attempts, retry_at = holdfast_now() + :delay, error = :error
-where position = :number and attempts = :attempts - 1;
+where position = :number and attempts = :attempts - 1
+returning 1;
 
 -- name: inbox_prune
 delete from holdfast_inbox where (consumer, message_id) in (

@@ -159,16 +159,20 @@ class Inbox(Protocol):
         """Keep a message for another try after `delay` seconds."""
         ...
 
+    def waiting(self, consumer: str, topic: str, limit: int) -> Request[int]:
+        """Count the messages that wait, up to `limit`."""
+        ...
+
     def due(self, consumer: str, topic: str, limit: int, longest: float) -> Request[list[Pending]]:
-        """Return the messages to try again now: of each key the first only."""
+        """Return what may be tried now, in order: of each key all or none, as its first message is due or not."""
         ...
 
     def take(self, number: int) -> Request[bool]:
         """Take a waiting message out; False if another took it."""
         ...
 
-    def put_off(self, number: int, attempts: int, delay: float, error: str) -> Request[None]:
-        """Let a waiting message wait again."""
+    def put_off(self, number: int, attempts: int, delay: float, error: str) -> Request[bool]:
+        """Let a waiting message wait again after its try number `attempts`; False if another already did."""
         ...
 
     def bury(self, consumer: str, message: Message, attempts: int, error: str) -> Request[None]:

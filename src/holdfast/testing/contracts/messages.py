@@ -328,6 +328,30 @@ class ConsumerContract:
         assert [value for value in seen if value < 10] == [1, 2, 3]
         assert seen[:2] == [10, 11]
 
+    async def test_a_busy_key_catches_up_after_a_failure(self, backend: Backend[Any]) -> None:
+        """Once the message that failed has its effect, those behind it follow at once, before newer ones."""
+        effects = await Effects.of(backend, fails={0: 1})
+        broker = SqlBroker(backend)
+        await settle(broker.publish(messages(*range(30), key="a")))
+        worker = effects.consumer(broker)
+        assert await settle(worker.run_once()) == 30
+        await settle(broker.publish(messages(*range(30, 40), key="a")))
+        await asyncio.sleep(0.05)
+        assert await settle(worker.run_once()) == 40
+        assert await effects.seen() == list(range(40))
+
+    async def test_what_waits_is_bounded(self, backend: Backend[Any]) -> None:
+        """While as many messages wait as may, no more are taken from the broker; afterwards all have their effect."""
+        effects = await Effects.of(backend, fails={0: 1})
+        broker = SqlBroker(backend)
+        await settle(broker.publish(messages(*range(40), key="a")))
+        worker = effects.consumer(broker, max_deferred=10, batch_size=4, retry_delay=1.0)
+        assert await drain(worker) == 12
+        assert len(await settle(broker.receive("t", "effects", 99))) == 28
+        await asyncio.sleep(1.05)
+        await drain(worker)
+        assert await effects.seen() == list(range(40))
+
     async def test_poison_becomes_a_dead_letter(self, backend: Backend[Any]) -> None:
         """After `max_attempts` a message is kept aside with its error, and its key goes on."""
         effects = await Effects.of(backend, fails={1: 99})
