@@ -127,13 +127,13 @@ def steps(dice: random.Random) -> dict[str, Callable[[], tuple[Any, ...]]]:
 
     def message() -> Message:
         number = dice.randrange(12)
-        return Message(id=f"m-{number}", topic=TOPICS[number % 2], key=KEYS[number // 2 % 2], payload=number)
+        return Message(id=f"m-{number // 2}", topic=TOPICS[number % 2], key=KEYS[number // 2 % 2], payload=number)
 
     def some_events() -> list[Event]:
         return dice.sample(events, dice.randint(1, 3))
 
     def message_id() -> str:
-        return f"m-{dice.randrange(12)}"
+        return f"m-{dice.randrange(6)}"
 
     return {
         "append": lambda: (dice.choice(STREAMS), some_events(), dice.choice([None, None, *range(6)])),

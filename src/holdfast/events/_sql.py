@@ -197,9 +197,10 @@ class SqlInbox:
         """Keep a message as a dead letter."""
         return _bury(self._sql, consumer, message, attempts, error)
 
-    def prune(self, consumer: str, age: float, limit: int) -> Query[None]:
+    def prune(self, consumer: str, topic: str, age: float, limit: int) -> Query[None]:
         """Forget what the consumer has seen long ago."""
-        return Query(self._sql["inbox_prune"], {"consumer": consumer, "age": age, "limit": limit}, _nothing)
+        parameters = {"consumer": consumer, "topic": topic, "age": age, "limit": limit}
+        return Query(self._sql["inbox_prune"], parameters, _nothing)
 
 
 def _columns_of(number: int, event: Event) -> dict[str, Any]:

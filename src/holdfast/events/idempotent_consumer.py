@@ -205,7 +205,7 @@ class Consumer(Pattern[C], Generic[C]):
         return len(deliveries)
 
     def _pruning(self, limit: int) -> Request[None]:
-        return self._inbox.prune(self.name, self.inbox_age, limit)
+        return self._inbox.prune(self.name, self.topic, self.inbox_age, limit)
 
     def _tell_failure(self, error: Exception) -> None:
         if signals.subscribers:

@@ -182,7 +182,8 @@ def _events(state: State, numbers: Iterable[object]) -> list[Event]:
 
 def _add(state: State, message: Message) -> None:
     table = state.table("outbox")
-    if all(waiting.message.id != message.id for _, waiting in table.items()):
+    named = (message.topic, message.id)
+    if all((waiting.message.topic, waiting.message.id) != named for _, waiting in table.items()):
         table.put(str(_next(state, "outbox")), _Waiting(message, state.now))
 
 

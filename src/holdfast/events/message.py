@@ -14,7 +14,7 @@ class Message:
     """One message, the same on its whole way.
 
     Attributes:
-        id: what consumers recognise a duplicate by, 1 to 255 printable characters.
+        id: what consumers recognise a duplicate by within the topic, 1 to 255 printable characters.
         topic: where it is published, 1 to 255 printable characters.
         payload: any JSON-able value.
         key: messages of one topic and key keep their order; "" asks for none.

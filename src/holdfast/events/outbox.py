@@ -65,8 +65,9 @@ class Outbox(Pattern[C], Generic[C]):
             payload: any JSON-able value.
             key: keeps messages in order, 1 to 255 printable characters; "" asks for no order.
             headers: short texts beside the payload.
-            message_id: what consumers recognise duplicates by, 1 to 255 printable characters; None
-                makes a UUID. Give your own when the whole transaction may be repeated.
+            message_id: what consumers recognise duplicates by within the topic, 1 to 255 printable
+                characters; None makes a UUID. Give your own when the whole transaction may be repeated:
+                one of the same topic and id that still waits stays the only one.
 
         Raises:
             ConfigurationError: an argument is not legal; nothing was sent.

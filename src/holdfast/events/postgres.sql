@@ -55,7 +55,7 @@ limit :limit;
 -- name: outbox_add
 insert into holdfast_outbox (message_id, topic, key, payload, headers)
 values (:message_id, :topic, :key, :payload::text::json, :headers::text::json)
-on conflict (message_id) do nothing;
+on conflict (topic, message_id) do nothing;
 
 -- name: outbox_batch
 select message.position, message.attempts,
@@ -172,12 +172,12 @@ delete from holdfast_message as old using (
 where old.topic = chosen.topic and old.txid = chosen.txid and old.position = chosen.position;
 
 -- name: inbox_open
-insert into holdfast_inbox (consumer, message_id)
-values (:consumer::text, :message_id)
-on conflict (consumer, message_id) do nothing
+insert into holdfast_inbox (consumer, topic, message_id)
+values (:consumer::text, :topic::text, :message_id)
+on conflict (consumer, topic, message_id) do nothing
 returning exists (
     select 1 from holdfast_deferred as earlier
-    where earlier.consumer = :consumer::text and earlier.topic = :topic and earlier.key = :key::text
+    where earlier.consumer = :consumer::text and earlier.topic = :topic::text and earlier.key = :key::text
         and :key::text <> ''
 );
 
@@ -220,9 +220,10 @@ where position = :number and attempts = :attempts::bigint - 1
 returning 1;
 
 -- name: inbox_prune
-delete from holdfast_inbox where (consumer, message_id) in (
-    select consumer, message_id from holdfast_inbox
-    where consumer = :consumer and seen_at < clock_timestamp() - make_interval(secs => :age::float8)
+delete from holdfast_inbox where (consumer, topic, message_id) in (
+    select consumer, topic, message_id from holdfast_inbox
+    where consumer = :consumer and topic = :topic
+        and seen_at < clock_timestamp() - make_interval(secs => :age::float8)
     order by seen_at
     limit :limit
 );

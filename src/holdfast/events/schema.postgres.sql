@@ -19,14 +19,15 @@ create table holdfast_event (
 -- Rows live for moments: vacuum by number of dead rows, not by share of the table.
 create table holdfast_outbox (
     position bigint primary key generated always as identity,
-    message_id text not null unique,
+    message_id text not null,
     topic text not null,
     key text not null,
     payload json not null,
     headers json not null,
     added_at timestamptz not null default clock_timestamp(),
     attempts bigint not null default 0,
-    retry_at timestamptz
+    retry_at timestamptz,
+    unique (topic, message_id)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 
 -- Only the few that failed: they hold up the later ones of their key.
@@ -64,12 +65,13 @@ create table holdfast_subscription (
 
 create table holdfast_inbox (
     consumer text not null,
+    topic text not null,
     message_id text not null,
     seen_at timestamptz not null default clock_timestamp(),
-    primary key (consumer, message_id)
+    primary key (consumer, topic, message_id)
 );
 
-create index holdfast_inbox_seen on holdfast_inbox (consumer, seen_at);
+create index holdfast_inbox_seen on holdfast_inbox (consumer, topic, seen_at);
 
 create table holdfast_deferred (
     position bigint primary key generated always as identity,

@@ -16,14 +16,15 @@ create table holdfast_event (
 
 create table holdfast_outbox (
     position integer primary key autoincrement,
-    message_id text not null unique,
+    message_id text not null,
     topic text not null,
     key text not null,
     payload text not null,
     headers text not null,
     added_at real not null,
     attempts integer not null default 0,
-    retry_at real
+    retry_at real,
+    unique (topic, message_id)
 );
 
 -- Only the few that failed: they hold up the later ones of their key.
@@ -60,12 +61,13 @@ create table holdfast_subscription (
 
 create table holdfast_inbox (
     consumer text not null,
+    topic text not null,
     message_id text not null,
     seen_at real not null,
-    primary key (consumer, message_id)
+    primary key (consumer, topic, message_id)
 ) without rowid;
 
-create index holdfast_inbox_seen on holdfast_inbox (consumer, seen_at);
+create index holdfast_inbox_seen on holdfast_inbox (consumer, topic, seen_at);
 
 create table holdfast_deferred (
     position integer primary key autoincrement,

@@ -42,7 +42,7 @@ limit :limit;
 -- durable
 insert into holdfast_outbox (message_id, topic, key, payload, headers, added_at)
 values (:message_id, :topic, :key, :payload, :headers, holdfast_wall())
-on conflict (message_id) do nothing;
+on conflict (topic, message_id) do nothing;
 
 -- name: outbox_batch
 select message.position, message.attempts, max(0.0, holdfast_wall() - message.added_at),
@@ -155,9 +155,9 @@ delete from holdfast_message where position in (
 
 -- name: inbox_open
 -- durable
-insert into holdfast_inbox (consumer, message_id, seen_at)
-values (:consumer, :message_id, holdfast_wall())
-on conflict (consumer, message_id) do nothing
+insert into holdfast_inbox (consumer, topic, message_id, seen_at)
+values (:consumer, :topic, :message_id, holdfast_wall())
+on conflict (consumer, topic, message_id) do nothing
 returning exists (
     select 1 from holdfast_deferred as earlier
     where earlier.consumer = :consumer and earlier.topic = :topic and earlier.key = :key and :key <> ''
@@ -204,7 +204,9 @@ where position = :number and attempts = :attempts - 1
 returning 1;
 
 -- name: inbox_prune
-delete from holdfast_inbox where (consumer, message_id) in (
-    select consumer, message_id from holdfast_inbox
-    where consumer = :consumer and seen_at < holdfast_wall() - :age order by seen_at limit :limit
+delete from holdfast_inbox where (consumer, topic, message_id) in (
+    select consumer, topic, message_id from holdfast_inbox
+    where consumer = :consumer and topic = :topic and seen_at < holdfast_wall() - :age
+    order by seen_at
+    limit :limit
 );

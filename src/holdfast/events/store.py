@@ -63,7 +63,7 @@ class OutboxStore(Protocol):
     """The messages to publish, the relay's lease, and the dead letters of all."""
 
     def add(self, message: Message) -> Request[None]:
-        """Keep a message; one with the same id that is still waiting stays the only one."""
+        """Keep a message; one of the same topic and id that is still waiting stays the only one."""
         ...
 
     def claim(self, owner: str, ttl: float) -> Request[bool]:
@@ -179,8 +179,8 @@ class Inbox(Protocol):
         """Keep a message as a dead letter."""
         ...
 
-    def prune(self, consumer: str, age: float, limit: int) -> Request[None]:
-        """Forget that the consumer has seen messages more than `age` seconds ago."""
+    def prune(self, consumer: str, topic: str, age: float, limit: int) -> Request[None]:
+        """Forget that the consumer has seen messages of `topic` more than `age` seconds ago."""
         ...
 
 

@@ -102,6 +102,19 @@ class OutboxContract:
             await settle(Outbox(backend).add("payments", 1, message_id="m-1"))
         assert (await settle(Outbox(backend).backlog())).messages == 1
 
+    async def test_one_id_in_two_topics_is_two_messages(self, backend: Backend[Any]) -> None:
+        """Ids count within their topic: each is published, also one that comes back from the dead letters."""
+        await settle(Outbox(backend).add("mails", 1, message_id="order-1"))
+        broker = Publisher(backend, _raise(MessageRefused("too large")))
+        relay = Relay(backend, broker, max_attempts=1)
+        await drain(relay)
+        await settle(Outbox(backend).add("orders", 2, message_id="order-1"))
+        (letter,) = await settle(DeadLetters(backend).read())
+        assert await settle(DeadLetters(backend).retry(letter.number))
+        broker.accept = lambda _: None
+        await drain(relay)
+        assert [(message.topic, message.payload) for message in broker.published] == [("orders", 2), ("mails", 1)]
+
     async def test_a_lost_answer_repeats_the_same_messages(self, backend: Backend[Any]) -> None:
         """When it is not known whether the broker has a message, it is published again with its id."""
         await add(backend, 1, 2, 3)
@@ -281,16 +294,26 @@ class ConsumerContract:
     """The effect of each message once, whatever is handed out how often, and who fails."""
 
     async def test_a_duplicate_has_no_effect(self, backend: Backend[Any]) -> None:
-        """A message that comes twice, from one broker or from two, is handled once."""
+        """A message that is published twice, or handed out several times, is handled once."""
         effects = await Effects.of(backend)
+        broker = SqlBroker(backend)
         for _ in range(2):
-            broker = SqlBroker(backend)
             await settle(broker.publish(messages(1, 2)))
             await drain(effects.consumer(broker))
-        # Another topic of the queue's table, so that the same ids are handed out once more.
-        await settle(SqlBroker(backend).publish(messages(1, 2, topic="again")))
-        await drain(effects.consumer(SqlBroker(backend), topic="again"))
+        for _ in range(2):
+            # Under a name that never acknowledged anything the subscription begins at the oldest message again.
+            assert await settle(effects.consumer(Forgetful(broker, "again")).run_once()) == 2
         assert await effects.seen() == [1, 2]
+
+    async def test_one_id_in_two_topics_has_two_effects(self, backend: Backend[Any]) -> None:
+        """A service that reads two topics under one name handles both messages of one id."""
+        effects = await Effects.of(backend)
+        broker = SqlBroker(backend)
+        orders, mails = (Message(id="order-1", topic=topic, payload=len(topic)) for topic in ("orders", "mails"))
+        await settle(broker.publish([orders, mails]))
+        for topic in ("orders", "mails"):
+            await drain(effects.consumer(broker, topic=topic))
+        assert await effects.seen() == [6, 5]
 
     async def test_each_consumer_keeps_its_own_inbox(self, backend: Backend[Any]) -> None:
         """What one consumer forgets, another with the same database still recognises."""
@@ -431,12 +454,17 @@ def broker_of(backend: Backend[Any], lease: float = LONG) -> Any:
 
 
 class Forgetful:
-    """A broker that forgets each acknowledgement: it hands everything out again and again."""
+    """A broker that forgets each acknowledgement, as `name`: it hands everything out again and again."""
 
-    def __init__(self, broker: Any) -> None:
+    def __init__(self, broker: Any, name: str = "forgetful") -> None:
+        self._broker = broker
+        self._name = name
         self._driver = broker._driver  # noqa: SLF001 - its colour
         self.publish: Any = broker.publish
-        self.receive: Any = broker.receive
+
+    def receive(self, topic: str, name: str, limit: int) -> Any:
+        """Hand everything out."""
+        return self._broker.receive(topic, f"{self._name} {name}", limit)
 
     def ack(self, topic: str, name: str, deliveries: Sequence[Delivery]) -> None:
         """Forget it."""
