@@ -70,6 +70,11 @@ class Side:
     def batch(self, limit: int) -> object:
         return [(one.message, one.attempts) for one in self.ask("outbox", "batch", limit, 60.0)]
 
+    def heads(self, skip: int, limit: int) -> object:
+        pending = self.ask("outbox", "batch", MOST, 60.0)
+        after = pending[skip].number if skip < len(pending) else 0
+        return [(one.message, one.attempts) for one in self.ask("outbox", "heads", after, limit, 60.0)]
+
     def remove(self, message_ids: list[str]) -> object:
         pending = self.ask("outbox", "batch", MOST, 60.0)
         return self.ask("outbox", "remove", [self.number_of(one, pending) for one in message_ids])
@@ -142,6 +147,7 @@ def steps(dice: random.Random) -> dict[str, Callable[[], tuple[Any, ...]]]:
         "read_all": lambda: (dice.randrange(9), dice.randint(1, 9)),
         "add": lambda: (message(),),
         "batch": lambda: (dice.randint(1, 20),),
+        "heads": lambda: (dice.randrange(9), dice.randint(1, 9)),
         "remove": lambda: ([message_id() for _ in range(3)],),
         "refuse": lambda: (message_id(),),
         "bury": lambda: (message_id(),),

@@ -27,6 +27,10 @@ def backoff(attempts: int, first: float, dice: Any) -> float:
     return longest * float(dice.uniform(0.5, 1.0))
 
 
+def _is_configuration(error: Exception) -> bool:
+    return isinstance(error, ConfigurationError)
+
+
 def endless(
     driver: Any,
     turn: Callable[[], Steps[int]],
@@ -34,19 +38,20 @@ def endless(
     poll_interval: float,
     stop: Callable[[], bool],
     failed: Callable[[Exception], None],
+    ends: Callable[[Exception], bool] = _is_configuration,
 ) -> Steps[None]:
     """Carry out `turn()` until `stop()`; while it does something without a pause.
 
-    A store or broker that is away is waited for, 0.1 to 5 s between tries. Only a wrong configuration
-    ends the work, because waiting cannot mend it.
+    A store or broker that is away is waited for, 0.1 to 5 s between tries. Only what `ends` says ends the
+    work: by default a wrong configuration, because waiting cannot mend it.
     """
     failures = 0
     while not stop():
         try:
             done = yield from turn()
-        except ConfigurationError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a broker or store raises while it is away
+        except Exception as error:  # whatever a broker or store raises while it is away
+            if ends(error):
+                raise
             failures += 1
             if failures == 1:
                 _logger.warning("trying again: %s: %s", type(error).__name__, error)

@@ -70,6 +70,11 @@ class SqlOutbox:
         """Return the oldest that may go now."""
         return Query(self._sql["outbox_batch"], {"limit": limit, "longest": longest}, _pending)
 
+    def heads(self, after: int, limit: int, longest: float) -> Query[list[Pending]]:
+        """Return the first of their key among later ones."""
+        parameters = {"after": after, "limit": limit, "longest": longest}
+        return Query(self._sql["outbox_heads"], parameters, _pending)
+
     def remove(self, numbers: Sequence[int]) -> Query[None]:
         """Forget published messages."""
         parameters = {"numbers": _json.encode("numbers", list(numbers))}

@@ -65,6 +65,10 @@ class _Outbox:
         del longest  # this clock does not survive its entries
         return Call(_batch, limit)
 
+    def heads(self, after: int, limit: int, longest: float) -> Call[list[Pending]]:
+        del longest
+        return Call(_heads, after, limit)
+
     def remove(self, numbers: Sequence[int]) -> Call[None]:
         return Call(_remove, numbers)
 
@@ -200,6 +204,18 @@ def _batch(state: State, limit: int) -> list[Pending]:
             blocked.add(order)
         elif not message.key or order not in blocked:
             found.append(Pending(number, message, attempts, state.now - added_at))
+    return found[:limit]
+
+
+def _heads(state: State, after: int, limit: int) -> list[Pending]:
+    seen: set[tuple[str, str]] = set()
+    found: list[Pending] = []
+    for number, (message, added_at, attempts, retry_at) in _in_order(state):
+        order = (message.topic, message.key)
+        if number > after and order not in seen and (retry_at is None or retry_at <= state.now):
+            found.append(Pending(number, message, attempts, state.now - added_at))
+        if message.key:
+            seen.add(order)
     return found[:limit]
 
 

@@ -71,6 +71,21 @@ where not exists (
 order by message.position
 limit :limit;
 
+-- name: outbox_heads
+-- Seldom asked, so that an index for it would cost more than it saves.
+with head as (
+    select min(position) as position from holdfast_outbox where key <> '' group by topic, key
+    union all
+    select position from holdfast_outbox where key = ''
+)
+select message.position, message.attempts,
+    greatest(0, extract(epoch from clock_timestamp() - message.added_at))::float8,
+    message.message_id, message.topic, message.key, message.payload::text, message.headers::text
+from head join holdfast_outbox as message on message.position = head.position
+where message.position > :after and (message.retry_at is null or message.retry_at <= now())
+order by message.position
+limit :limit;
+
 -- name: outbox_remove
 delete from holdfast_outbox
 where position = any (select value::bigint from json_array_elements_text(:numbers::text::json));

@@ -15,11 +15,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, overload
+from typing import Any, Generic, NamedTuple, TypedDict, Unpack, overload
 
 from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
-from holdfast.errors import BackendError, HoldfastError, MessageRefused
+from holdfast.errors import BackendError, ConfigurationError, HoldfastError, MessageRefused
 from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
 from holdfast.events.broker import OwnBroker, Publisher, check_colour
 from holdfast.events.dead_letters import described, tell_buried
@@ -37,6 +37,31 @@ DEFAULT_LEASE = 10.0
 # Seconds between two looks at the backlog, which counts rows; only when somebody listens.
 LAG_EVERY = 1.0
 AWAY = (BackendError, OSError)
+
+
+class Options(TypedDict, total=False):
+    """What `Relay` can be told by keyword; the meanings are there."""
+
+    batch_size: int
+    poll_interval: float
+    max_attempts: int
+    retry_delay: float
+    lease: float
+
+
+class _Pass(NamedTuple):
+    """What came of one batch."""
+
+    published: int = 0
+    refused: tuple[tuple[Pending, Exception], ...] = ()
+    away: Exception | None = None
+    """What ended it early: the broker was not reached."""
+
+    @property
+    def is_unclear(self) -> bool:
+        """Nothing was taken, and the broker did not say whether that is because of these messages."""
+        clear = self.published or self.away or all(isinstance(error, MessageRefused) for _, error in self.refused)
+        return not clear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,27 +108,11 @@ class Relay(Pattern[C], Generic[C]):
 
     @overload
     def __init__(
-        self: Relay[Async],
-        client: AsyncClient,
-        broker: Publisher | OwnBroker[Async],
-        *,
-        batch_size: int = ...,
-        poll_interval: float = ...,
-        max_attempts: int = ...,
-        retry_delay: float = ...,
-        lease: float = ...,
+        self: Relay[Async], client: AsyncClient, broker: Publisher | OwnBroker[Async], **options: Unpack[Options]
     ) -> None: ...
     @overload
     def __init__(
-        self: Relay[Sync],
-        client: SyncClient,
-        broker: Publisher | OwnBroker[Sync],
-        *,
-        batch_size: int = ...,
-        poll_interval: float = ...,
-        max_attempts: int = ...,
-        retry_delay: float = ...,
-        lease: float = ...,
+        self: Relay[Sync], client: SyncClient, broker: Publisher | OwnBroker[Sync], **options: Unpack[Options]
     ) -> None: ...
     def __init__(
         self,
@@ -127,6 +136,9 @@ class Relay(Pattern[C], Generic[C]):
         self._broker: Any = broker
         self._owner = f"{self._driver.random.getrandbits(128):032x}"
         self._held_until = self._told_lag = float("-inf")
+        # Up to which message was tried out of turn, and the last error of a turn in which nothing was taken.
+        self._probed = 0
+        self._said: Exception | None = None
 
     @operation
     def run_once(self) -> Steps[int]:
@@ -153,6 +165,7 @@ class Relay(Pattern[C], Generic[C]):
                 poll_interval=self.poll_interval,
                 stop=stop,
                 failed=_tell_failure,
+                ends=self._ends,
             )
         except GeneratorExit:
             raise  # nobody is left to carry out a release
@@ -178,16 +191,78 @@ class Relay(Pattern[C], Generic[C]):
         if not (yield from self._holding()):
             return 0
         pending = yield from self._store.batch(self.batch_size, LONGEST_DELAY)
+        found = yield from self._passing(pending)
+        if found.is_unclear:
+            found = yield from self._probing(found, after=pending[-1].number)
+        return (yield from self._settling(found))
+
+    def _passing(self, pending: Sequence[Pending]) -> Steps[_Pass]:
         if not pending:
-            return 0
+            return _Pass()
         try:
             yield Run(self._broker.publish, [one.message for one in pending])
-        except AWAY:
-            raise
-        except Exception as error:  # noqa: BLE001 - a broker's own words for a message it does not take
-            return (yield from self._one_by_one(pending, error))
+        except AWAY as error:
+            return _Pass(away=error)
+        except Exception:  # noqa: BLE001 - a broker's own words for a message it does not take
+            return (yield from self._one_by_one(pending))
         yield from self._removing(pending)
-        return len(pending)
+        return _Pass(len(pending))
+
+    def _one_by_one(self, pending: Sequence[Pending]) -> Steps[_Pass]:
+        """Find out which messages are refused, and publish the others."""
+        published: list[Pending] = []
+        refused: list[tuple[Pending, Exception]] = []
+        held_up: set[tuple[str, str]] = set()
+        away: Exception | None = None
+        for one in pending:
+            if (one.message.topic, one.message.key) in held_up:
+                continue
+            try:
+                yield Run(self._broker.publish, [one.message])
+            except AWAY as error:
+                away = error
+                break
+            except Exception as error:  # noqa: BLE001 - see above
+                refused.append((one, error))
+                if one.message.key:
+                    held_up.add((one.message.topic, one.message.key))
+            else:
+                published.append(one)
+        yield from self._removing(published)
+        return _Pass(len(published), tuple(refused), away)
+
+    def _probing(self, front: _Pass, *, after: int) -> Steps[_Pass]:
+        """Find out whether the broker is away or refuses just these: try the first messages of other keys.
+
+        Otherwise one poisoned message and the followers of its key would fill the batch for ever. Each
+        turn in vain looks further behind, so any number of refused messages is passed in the end.
+        """
+        start = max(after, self._probed)
+        others = yield from self._store.heads(start, self.batch_size, LONGEST_DELAY)
+        behind = yield from self._passing(others)
+        if not behind.published:
+            self._probed = others[-1].number if others else 0
+        return behind._replace(refused=front.refused + behind.refused)
+
+    def _settling(self, found: _Pass) -> Steps[int]:
+        """Count refusals, and return how many messages were dealt with, or raise what the broker said.
+
+        An error that is not `MessageRefused` counts against a message only when the broker took another
+        in the same turn: a broker that takes nothing at all is away, whatever it says.
+        """
+        counted = [one for one in found.refused if found.published or isinstance(one[1], MessageRefused)]
+        for one, error in counted:
+            yield from self._refusing(one, error)
+        if found.away:
+            raise found.away
+        if found.refused and not counted:
+            self._said = found.refused[0][1]
+            raise self._said
+        return found.published + len(counted)
+
+    def _ends(self, error: Exception) -> bool:
+        # A broker of holdfast's own calls a message that it cannot carry a wrong argument; the next may be right.
+        return isinstance(error, ConfigurationError) and error is not self._said
 
     def _holding(self) -> Steps[bool]:
         # Counted from before the question, so it never outlives what the store granted.
@@ -209,37 +284,6 @@ class Relay(Pattern[C], Generic[C]):
             if signals.subscribers:
                 oldest = max(one.age for one in published)
                 signals.emit(OutboxPublished(messages=len(published), oldest_age=oldest))
-
-    def _one_by_one(self, pending: Sequence[Pending], first: Exception) -> Steps[int]:
-        """Find out which messages are refused, and publish the others.
-
-        An error that is not `MessageRefused` counts against a message only when the broker took another
-        in the same pass: a broker that takes nothing at all is away, whatever it says.
-        """
-        published: list[Pending] = []
-        refused: list[tuple[Pending, Exception]] = []
-        held_up: set[tuple[str, str]] = set()
-        for one in pending:
-            if (one.message.topic, one.message.key) in held_up:
-                continue
-            try:
-                yield Run(self._broker.publish, [one.message])
-            except AWAY as away:
-                first = away
-                break
-            except Exception as refusal:  # noqa: BLE001 - see above
-                refused.append((one, refusal))
-                if one.message.key:
-                    held_up.add((one.message.topic, one.message.key))
-            else:
-                published.append(one)
-        yield from self._removing(published)
-        counted = [(one, error) for one, error in refused if published or isinstance(error, MessageRefused)]
-        for one, error in counted:
-            yield from self._refusing(one, error)
-        if isinstance(first, AWAY) or not (published or counted):
-            raise first
-        return len(published) + len(counted)
 
     def _refusing(self, pending: Pending, error: Exception) -> Steps[None]:
         attempts = pending.attempts + 1

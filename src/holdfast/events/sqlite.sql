@@ -45,15 +45,32 @@ values (:message_id, :topic, :key, :payload, :headers, holdfast_wall())
 on conflict (topic, message_id) do nothing;
 
 -- name: outbox_batch
+-- One moment for all rows: if time went on in between, what is held up at first would pass at the end.
+with clock as materialized (select holdfast_now() as now)
 select message.position, message.attempts, max(0.0, holdfast_wall() - message.added_at),
     message.message_id, message.topic, message.key, message.payload, message.headers
-from holdfast_outbox as message
+from holdfast_outbox as message, clock
 where not exists (
     select 1 from holdfast_outbox as failed
     where failed.retry_at is not null and failed.topic = message.topic and failed.key = message.key
         and (failed.position = message.position or failed.key <> '' and failed.position < message.position)
-        and failed.retry_at > holdfast_now() and failed.retry_at <= holdfast_now() + :longest
+        and failed.retry_at > clock.now and failed.retry_at <= clock.now + :longest
 )
+order by message.position
+limit :limit;
+
+-- name: outbox_heads
+-- Seldom asked, so that an index for it would cost more than it saves.
+with head as (
+    select min(position) as position from holdfast_outbox where key <> '' group by topic, key
+    union all
+    select position from holdfast_outbox where key = ''
+)
+select message.position, message.attempts, max(0.0, holdfast_wall() - message.added_at),
+    message.message_id, message.topic, message.key, message.payload, message.headers
+from head join holdfast_outbox as message on message.position = head.position
+where message.position > :after
+    and (message.retry_at is null or message.retry_at <= holdfast_now() or message.retry_at > holdfast_now() + :longest)
 order by message.position
 limit :limit;
 

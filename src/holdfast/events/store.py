@@ -78,6 +78,10 @@ class OutboxStore(Protocol):
         """Return the oldest that may go now: none whose key has an earlier one waiting for another try."""
         ...
 
+    def heads(self, after: int, limit: int, longest: float) -> Request[list[Pending]]:
+        """Return messages with greater numbers than `after` that may go now and are the first of their key."""
+        ...
+
     def remove(self, numbers: Sequence[int]) -> Request[None]:
         """Forget messages that were published."""
         ...

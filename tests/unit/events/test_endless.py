@@ -11,9 +11,10 @@ import pytest
 
 import holdfast
 from holdfast import signals
-from holdfast.errors import BackendUnavailable, ConfigurationError
+from holdfast.errors import BackendUnavailable, ConfigurationError, InvalidKey
 from holdfast.events import (
     Consumer,
+    DeadLetters,
     DuplicateSkipped,
     EventStore,
     MemoryBroker,
@@ -69,6 +70,33 @@ def test_a_relay_waits_for_a_broker_that_is_away(caplog: pytest.LogCaptureFixtur
     assert isinstance(heard[0], OutboxLag)
     assert (heard[0].messages, heard[0].dead) == (1, 0)
     assert len(caplog.records) == 1, "one line per outage, not one per try"
+
+
+def test_a_relay_outlives_a_message_that_its_broker_calls_a_wrong_argument() -> None:
+    """What a broker says about a message is no fault of the relay's own configuration."""
+    published: list[object] = []
+
+    class Strict:
+        def publish(self, messages: Sequence[Message]) -> None:
+            for message in messages:
+                if message.payload == "bad":
+                    raise InvalidKey("topic has a wildcard", parameter="topic")
+                published.append(message.payload)
+
+    with holdfast.connect("memory://") as backend:
+        relay = Relay(backend, Strict(), max_attempts=1)
+        Outbox(backend).add("t", "bad")
+        with pytest.raises(InvalidKey):
+            relay.run_once()
+
+        def stop() -> bool:
+            if heard:
+                Outbox(backend).add("t", "good", message_id="good")
+            return "good" in published
+
+        heard = listen(RelayFailed)
+        relay.run(stop=stop)
+        assert [letter.message.payload for letter in DeadLetters(backend).read()] == ["bad"]
 
 
 async def test_a_cancelled_relay_gives_way_at_once() -> None:

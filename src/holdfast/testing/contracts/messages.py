@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -138,19 +139,21 @@ class OutboxContract:
         assert [message.id for message in first.published[:2]] == [message.id for message in first.published[2:4]]
 
     async def test_an_outage_counts_against_nobody(self, backend: Backend[Any]) -> None:
-        """While the broker takes nothing, no message comes closer to the dead letters."""
-        await add(backend, 1, 2)
-        broker = Publisher(backend, _raise(RuntimeError("no servers")))
-        relay = Relay(backend, broker, max_attempts=1)
-        for _ in range(3):
-            try:
-                await settle(relay.run_once())
-            except RuntimeError:
-                continue
-            raise AssertionError("the error was swallowed")
-        broker.accept = lambda _: None
-        assert await drain(relay) == 2
-        assert await settle(DeadLetters(backend).read()) == []
+        """While the broker takes nothing, no message comes closer to the dead letters; then all go at once."""
+        for batch_size in (100, 1):
+            await add(backend, 1, 2)
+            broker = Publisher(backend, _raise(RuntimeError("no servers")))
+            relay = Relay(backend, broker, max_attempts=1, batch_size=batch_size)
+            for _ in range(3):
+                try:
+                    await settle(relay.run_once())
+                except RuntimeError:
+                    continue
+                raise AssertionError("the error was swallowed")
+            broker.accept = lambda _: None
+            assert await drain(relay) == 2
+            assert await settle(DeadLetters(backend).read()) == []
+            await settle(relay.run(stop=lambda: True))  # gives way to the next
 
     async def test_poison_stops_only_its_own_key(self, backend: Backend[Any]) -> None:
         """A refused message holds its key up until it is a dead letter; other keys go on at once."""
@@ -168,6 +171,25 @@ class OutboxContract:
         assert (letter.source, letter.message.payload, letter.attempts) == ("", "poison", 2)
         assert "MessageRefused" in letter.error
         assert (await settle(relay.backlog())).dead == 1
+
+    async def test_poison_in_the_brokers_own_words_stops_only_its_own_key(self, backend: Backend[Any]) -> None:
+        """Also when the refused messages and the followers of their keys fill whole batches."""
+        for key in ("a", "b", "c"):
+            await add(backend, "poison", *range(5), key=key)
+        broker = Publisher(backend, lambda message: _refuse(message, "poison", ValueError))
+        relay = Relay(backend, broker, batch_size=2, max_attempts=2, retry_delay=0.02)
+        for _ in range(200):
+            await add(backend, "innocent")
+            with contextlib.suppress(ValueError):  # nothing was taken in this turn
+                await settle(relay.run_once())
+            if not (await settle(relay.backlog())).messages:
+                break
+            await asyncio.sleep(0.005)
+        assert broker.payloads[0] == "innocent"
+        for key in ("a", "b", "c"):
+            first_seen = dict.fromkeys(one.payload for one in broker.published if one.key == key)
+            assert list(first_seen) == list(range(5))
+        assert [letter.attempts for letter in await settle(DeadLetters(backend).read())] == [2, 2, 2]
 
     async def test_dead_letters_can_live_again(self, backend: Backend[Any]) -> None:
         """A letter is published when its reason is gone and somebody says so; or forgotten."""
@@ -551,7 +573,7 @@ def _raise(error: Exception) -> Callable[[Message], None]:
     return accept
 
 
-def _refuse(message: Message, payload: Any) -> None:
+def _refuse(message: Message, payload: Any, kind: type[Exception] = MessageRefused) -> None:
     if message.payload == payload:
         error = "too large"
-        raise MessageRefused(error)
+        raise kind(error)
