@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from holdfast.errors import ConfigurationError
+from holdfast.events.dead_letters import described
 from holdfast.operations import Sleep, Steps
 
 __all__ = ["LONGEST_DELAY", "backoff", "endless", "never"]
@@ -54,7 +55,7 @@ def endless(
                 raise
             failures += 1
             if failures == 1:
-                _logger.warning("trying again: %s: %s", type(error).__name__, error)
+                _logger.warning("trying again: %s", described(error))
             failed(error)
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
             yield Sleep(pause * driver.random.uniform(0.5, 1.0))

@@ -12,7 +12,7 @@ from typing import Any
 from holdfast.backends.sql import Query, Row, Statement
 from holdfast.events import _json
 from holdfast.events.event import Event, Position
-from holdfast.events.message import Backlog, DeadLetter, Delivery, Message
+from holdfast.events.message import Backlog, DeadLetter, Delivery, Message, read_message
 from holdfast.events.store import Arrival, Pending, Placed
 from holdfast.operations import Atomic, Request, Steps
 
@@ -29,13 +29,13 @@ class SqlEventLog:
 
     def append(self, stream: str, events: Sequence[Event], expected: int | None) -> Query[int | None]:
         """Append all or none; the new version, or None."""
-        batch = _json.encode("events", [_columns_of(number, event) for number, event in enumerate(events, start=1)])
+        batch = _json.pack([_columns_of(number, event) for number, event in enumerate(events, start=1)])
         parameters = {"stream": stream, "events": batch, "expected": expected}
         return Query(self._sql["append"], parameters, _newest_version)
 
     def placed(self, stream: str, ids: Sequence[str]) -> Query[Placed]:
         """Say where the stream and these events are."""
-        parameters = {"stream": stream, "ids": _json.encode("ids", list(ids))}
+        parameters = {"stream": stream, "ids": _json.pack(list(ids))}
         return Query(self._sql["placed"], parameters, _placed)
 
     def read(self, stream: str, after_version: int, limit: int) -> Query[list[Event]]:
@@ -77,7 +77,7 @@ class SqlOutbox:
 
     def remove(self, numbers: Sequence[int]) -> Query[None]:
         """Forget published messages."""
-        parameters = {"numbers": _json.encode("numbers", list(numbers))}
+        parameters = {"numbers": _json.pack(list(numbers))}
         return Query(self._sql["outbox_remove"], parameters, _nothing)
 
     def refuse(self, number: int, delay: float) -> Query[None]:
@@ -130,7 +130,7 @@ class SqlQueue:
     def publish(self, messages: Sequence[Message]) -> Query[None]:
         """Append messages, except those that the topic holds already."""
         batch = [{"n": number, **_columns(message)} for number, message in enumerate(messages)]
-        return Query(self._sql["queue_publish"], {"messages": _json.encode("messages", batch)}, _nothing)
+        return Query(self._sql["queue_publish"], {"messages": _json.pack(batch)}, _nothing)
 
     def peek(self, topic: str, name: str, limit: int) -> Query[list[Delivery]]:
         """Return the next messages after the subscription's cursor."""
@@ -246,8 +246,7 @@ def _columns(message: Message) -> dict[str, Any]:
 
 
 def _message(row: Row) -> Message:
-    message_id, topic, key, payload, headers = row
-    return Message(id=message_id, topic=topic, key=key, payload=_json.decode(payload), headers=_json.decode(headers))
+    return read_message(*row)
 
 
 def _cursor(position: Position) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from typing import Any
 from holdfast import signals
 from holdfast.errors import BackendError, ConfigurationError
 from holdfast.events._endless import backoff
+from holdfast.events._json import Unreadable
 from holdfast.events.dead_letters import described, tell_buried
-from holdfast.events.message import Message
+from holdfast.events.message import Message, check_message, legal
 from holdfast.events.store import Arrival, Inbox, Pending
 from holdfast.operations import Atomic, Run, Steps
 
@@ -66,9 +67,13 @@ class Fresh:
             yield from self._inbox.defer(self._consumer, self.message, 0, 0.0, "")
         return arrival
 
+    def claim(self) -> Steps[bool]:
+        """Note it, to give it up; False if another process dealt with it."""
+        return (yield from self._inbox.open(self._consumer, self.message)) is not Arrival.DUPLICATE
+
     def wait(self, attempts: int, delay: float, error: str) -> Steps[bool]:
         """Keep it for another try; False if another process dealt with it in the meantime."""
-        if (yield from self._inbox.open(self._consumer, self.message)) is Arrival.DUPLICATE:
+        if not (yield from self.claim()):
             return False
         yield from self._inbox.defer(self._consumer, self.message, attempts, delay, error)
         return True
@@ -85,7 +90,11 @@ class Waiting:
 
     def take(self) -> Steps[Arrival]:
         """Take it out; a duplicate if another process did."""
-        return Arrival.NEW if (yield from self._inbox.take(self._number)) else Arrival.DUPLICATE
+        return Arrival.NEW if (yield from self.claim()) else Arrival.DUPLICATE
+
+    def claim(self) -> Steps[bool]:
+        """Take it out; False if another process did."""
+        return (yield from self._inbox.take(self._number))
 
     def wait(self, attempts: int, delay: float, error: str) -> Steps[bool]:
         """Let it wait again, in its place; False if another process dealt with it in the meantime."""
@@ -106,17 +115,34 @@ class Attempts:
     driver: Any
     inbox: Inbox
     consumer: str
+    topic: str
     handler: Callable[[Any, Message], Any]
     max_attempts: int
     retry_delay: float
 
     def fresh(self, message: Message) -> Steps[bool]:
-        """Try what the broker handed out."""
-        return self._trying(Fresh(self.inbox, self.consumer, message))
+        """Try what the broker handed out, or give it up at once if it can be neither handled nor kept."""
+        try:
+            check_message(message)
+            self._check_topic(message)
+        except ConfigurationError as error:
+            lost = Fresh(self.inbox, self.consumer, legal(message, self.topic))
+            return (yield from self._giving_up(lost, 0, described(error)))
+        return (yield from self._trying(Fresh(self.inbox, self.consumer, message)))
 
     def again(self, pending: Pending) -> Steps[bool]:
         """Try what waits. False if it waits again, so that later ones of its key have to wait, too."""
-        return self._trying(Waiting(self.inbox, pending))
+        one = Waiting(self.inbox, pending)
+        if isinstance(pending.message.payload, Unreadable):
+            return (yield from self._giving_up(one, one.attempts, pending.message.payload.why))
+        return (yield from self._trying(one))
+
+    def _check_topic(self, message: Message) -> None:
+        # Under another topic it would never be found again when it has to wait.
+        if message.topic != self.topic:
+            raise ConfigurationError(
+                f"topic={message.topic!r} is not legal: the consumer asked for {self.topic!r}", parameter="topic"
+            )
 
     def _trying(self, one: Fresh | Waiting) -> Steps[bool]:
         call = _Call()
@@ -153,22 +179,27 @@ class Attempts:
     def _failing(self, one: Fresh | Waiting, error: Exception) -> Steps[bool]:
         """Keep the message for another try, or as a dead letter; False if it waits."""
         attempts, text = one.attempts + 1, described(error)
-        gives_up = attempts >= self.max_attempts
+        if attempts >= self.max_attempts:
+            return (yield from self._giving_up(one, attempts, text, error))
         delay = backoff(attempts, self.retry_delay, self.driver.random)
-
-        def keeping() -> Steps[bool]:
-            if not gives_up:
-                return (yield from one.wait(attempts, delay, text))
-            taken = (yield from one.take()) is Arrival.NEW
-            if taken:
-                yield from self.inbox.bury(self.consumer, one.message, attempts, text)
-            return taken
-
-        if (yield from Atomic(keeping)):
+        if (yield from Atomic(lambda: one.wait(attempts, delay, text))):
             self._tell_failed(one.message, attempts, error)
-            if gives_up:
-                tell_buried(self.consumer, one.message, attempts, text)
-        return gives_up
+        return False
+
+    def _giving_up(self, one: Fresh | Waiting, attempts: int, text: str, error: Exception | None = None) -> Steps[bool]:
+        """Keep the message as a dead letter, once; True."""
+
+        def burying() -> Steps[bool]:
+            claimed = yield from one.claim()
+            if claimed:
+                yield from self.inbox.bury(self.consumer, one.message, attempts, text)
+            return claimed
+
+        if (yield from Atomic(burying)):
+            if error is not None:
+                self._tell_failed(one.message, attempts, error)
+            tell_buried(self.consumer, one.message, attempts, text)
+        return True
 
     def _tell(self, arrival: Arrival, one: Fresh | Waiting) -> None:
         if not signals.subscribers:

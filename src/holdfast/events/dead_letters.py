@@ -69,7 +69,11 @@ class DeadLetters(Pattern[C], Generic[C]):
 
 def described(error: BaseException) -> str:
     """Return `error` as a short text that every database can hold."""
-    return f"{type(error).__name__}: {error}".replace("\0", "")[:LONGEST_ERROR].encode(errors="replace").decode()
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an error that cannot be told must not stop what deals with it
+        text = type(error).__name__
+    return text.replace("\0", "")[:LONGEST_ERROR].encode(errors="replace").decode()
 
 
 def tell_buried(source: str, message: Message, attempts: int, text: str) -> None:

@@ -74,7 +74,7 @@ class Event:
 
     Attributes:
         type: what happened, 1 to 255 printable characters.
-        data: the facts, JSON-able with str keys (tuples come back as lists).
+        data: the facts, JSON-able with str keys, at most 64 levels deep (tuples come back as lists).
         metadata: facts about the recording (who, from where, because of what), JSON-able.
         id: a UUID; the same id is stored once, so appending again after an unknown outcome is safe.
         stream: whose event it is; "" until it is stored.

@@ -143,7 +143,7 @@ class Consumer(Pattern[C], Generic[C]):
         check_colour(self._driver, broker, "receive", "ack")
         self._broker: Any = broker
         check_handler(handler, is_async=isinstance(self._driver, AsyncDriver))
-        self._attempts = Attempts(self._driver, self._inbox, name, handler, max_attempts, retry_delay)
+        self._attempts = Attempts(self._driver, self._inbox, name, topic, handler, max_attempts, retry_delay)
 
     @operation
     def run_once(self) -> Steps[int]:

@@ -16,9 +16,8 @@ from typing import Any, Generic, overload
 
 from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
-from holdfast.errors import ConfigurationError
 from holdfast.events.identity import uuid7
-from holdfast.events.message import Backlog, Message
+from holdfast.events.message import Backlog, Message, check_headers
 from holdfast.events.store import OutboxStore, store_of
 from holdfast.operations import Async, C, Pattern, Request, Steps, Sync, operation
 
@@ -62,7 +61,7 @@ class Outbox(Pattern[C], Generic[C]):
 
         Args:
             topic: where it is published, 1 to 255 printable characters.
-            payload: any JSON-able value.
+            payload: any JSON-able value, with str keys, at most 64 levels deep.
             key: keeps messages in order, 1 to 255 printable characters; "" asks for no order.
             headers: short texts beside the payload.
             message_id: what consumers recognise duplicates by within the topic, 1 to 255 printable
@@ -79,7 +78,7 @@ class Outbox(Pattern[C], Generic[C]):
             topic=checks.key("topic", topic),
             payload=payload,
             key=checks.key("key", key) if key else "",
-            headers=_checked({} if headers is None else headers),
+            headers=check_headers({} if headers is None else headers),
         )
         yield from self._store.add(message)
         return message.id
@@ -94,11 +93,3 @@ class Outbox(Pattern[C], Generic[C]):
 
     def __repr__(self) -> str:
         return f"<Outbox on {self._driver.place}>"
-
-
-def _checked(headers: Any) -> Mapping[str, str]:
-    texts = [*headers, *headers.values()] if isinstance(headers, Mapping) else [headers]
-    if isinstance(headers, Mapping) and all(isinstance(text, str) for text in texts):
-        return headers
-    message = f"headers={checks.shown(headers)} is not legal: give str names with str values"
-    raise ConfigurationError(message, parameter="headers")

@@ -18,8 +18,9 @@ from holdfast.backends.redis.keys import physical_key
 from holdfast.backends.redis.request import Command, Eval, Script
 from holdfast.errors import ConfigurationError, MessageRefused
 from holdfast.events import _json
+from holdfast.events._json import Unreadable
 from holdfast.events.broker import OwnBroker
-from holdfast.events.message import Delivery, Message
+from holdfast.events.message import Delivery, Message, check_message, read_message
 from holdfast.operations import Async, C, Request, Steps, Sync, operation
 
 __all__ = ["RedisStreamBroker"]
@@ -88,10 +89,12 @@ class RedisStreamBroker(OwnBroker[C]):
         """Append `messages` in this order, those of one topic in one round trip.
 
         Raises:
+            ConfigurationError: one of them is not legal; nothing was sent.
             MessageRefused: the topic's key holds something that is not a stream.
         """
         topics: dict[str, list[Message]] = {}
         for message in messages:
+            check_message(message)
             topics.setdefault(message.topic, []).append(message)
         for topic, its in topics.items():
             try:
@@ -132,15 +135,15 @@ def _key(topic: str) -> str:
 
 
 def _deliveries(topic: str, entries: Sequence[Any]) -> list[Delivery]:
-    found = []
-    for entry_id, flat in entries:
-        fields = {flat[at].decode(): flat[at + 1].decode() for at in range(0, len(flat), 2)}
-        message = Message(
-            id=fields["id"],
-            topic=topic,
-            payload=_json.decode(fields["payload"]),
-            key=fields["key"],
-            headers=_json.decode(fields["headers"]),
-        )
-        found.append(Delivery(message, entry_id))
-    return found
+    return [Delivery(_message(topic, entry_id, flat), entry_id) for entry_id, flat in entries]
+
+
+def _message(topic: str, entry_id: bytes, flat: Sequence[bytes]) -> Message:
+    # Anybody can write to a stream: an entry that is none of ours is for the consumer to give up.
+    texts = [text.decode(errors="backslashreplace") for text in flat]
+    fields = dict(zip(texts[::2], texts[1::2], strict=True))
+    try:
+        return read_message(fields["id"], topic, fields["key"], fields["payload"], fields["headers"])
+    except KeyError as missing:
+        lost = Unreadable(str(fields), f"the entry of the stream has no field {missing}")
+        return Message(id=entry_id.decode(), topic=topic, payload=lost)

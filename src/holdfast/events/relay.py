@@ -21,6 +21,7 @@ from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import BackendError, ConfigurationError, HoldfastError, MessageRefused
 from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
+from holdfast.events._json import Unreadable
 from holdfast.events.broker import OwnBroker, Publisher, check_colour
 from holdfast.events.dead_letters import described, tell_buried
 from holdfast.events.message import Backlog
@@ -190,11 +191,19 @@ class Relay(Pattern[C], Generic[C]):
     def _turn(self) -> Steps[int]:
         if not (yield from self._holding()):
             return 0
-        pending = yield from self._store.batch(self.batch_size, LONGEST_DELAY)
+        batch = yield from self._store.batch(self.batch_size, LONGEST_DELAY)
+        pending = yield from self._readable(batch)
         found = yield from self._passing(pending)
         if found.is_unclear:
             found = yield from self._probing(found, after=pending[-1].number)
-        return (yield from self._settling(found))
+        return len(batch) - len(pending) + (yield from self._settling(found))
+
+    def _readable(self, pending: Sequence[Pending]) -> Steps[list[Pending]]:
+        """Give up those whose payload cannot be read, so that they stop nobody else."""
+        for one in pending:
+            if isinstance(one.message.payload, Unreadable):
+                yield from self._burying(one, one.message.payload.why)
+        return [one for one in pending if not isinstance(one.message.payload, Unreadable)]
 
     def _passing(self, pending: Sequence[Pending]) -> Steps[_Pass]:
         if not pending:
@@ -238,7 +247,8 @@ class Relay(Pattern[C], Generic[C]):
         turn in vain looks further behind, so any number of refused messages is passed in the end.
         """
         start = max(after, self._probed)
-        others = yield from self._store.heads(start, self.batch_size, LONGEST_DELAY)
+        heads = yield from self._store.heads(start, self.batch_size, LONGEST_DELAY)
+        others = yield from self._readable(heads)
         behind = yield from self._passing(others)
         if not behind.published:
             self._probed = others[-1].number if others else 0
@@ -291,9 +301,11 @@ class Relay(Pattern[C], Generic[C]):
             delay = backoff(attempts, self.retry_delay, self._driver.random)
             yield from self._store.refuse(pending.number, delay)
             return
-        text = described(error)
+        yield from self._burying(pending, described(error))
+
+    def _burying(self, pending: Pending, text: str) -> Steps[None]:
         yield from self._store.bury(pending, text)
-        tell_buried("", pending.message, attempts, text)
+        tell_buried("", pending.message, pending.attempts + 1, text)
 
     def __repr__(self) -> str:
         return f"<Relay from {self._driver.place} to {self._broker!r}>"

@@ -13,7 +13,7 @@ from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import ConfigurationError
 from holdfast.events.broker import OwnBroker
-from holdfast.events.message import Delivery, Message
+from holdfast.events.message import Delivery, Message, check_message
 from holdfast.events.store import Queue, store_of
 from holdfast.operations import Async, C, Steps, Sync, operation
 
@@ -63,7 +63,13 @@ class SqlBroker(OwnBroker[C]):
 
     @operation
     def publish(self, messages: Sequence[Message]) -> Steps[None]:
-        """Append `messages` in this order, all or none."""
+        """Append `messages` in this order, all or none.
+
+        Raises:
+            ConfigurationError: one of them is not legal; nothing was sent.
+        """
+        for message in messages:
+            check_message(message)
         if messages:
             yield from self._queue.publish(messages)
             if self._driver.random.random() * PRUNE_ONE_IN < 1:
@@ -74,6 +80,8 @@ class SqlBroker(OwnBroker[C]):
     def receive(self, topic: str, name: str, limit: int) -> Steps[Sequence[Delivery]]:
         """Return the next messages of the subscription; none while another process receives for it."""
         if (topic, name) not in self._subscribed:
+            checks.key("topic", topic)
+            checks.key("name", name)
             yield from self._queue.subscribe(topic, name)
             self._subscribed.add((topic, name))
         # Looking is a read: idle consumers write nothing.

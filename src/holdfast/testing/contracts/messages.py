@@ -30,6 +30,9 @@ __all__ = ["BrokerContract", "ConsumerContract", "OutboxContract", "Transactiona
 # Long enough that no lease ends by itself while a busy machine runs a test, short enough to wait for.
 LONG = 30.0
 SHORT = 1.0
+# Valid JSON that no parser reads with a stack of the usual size.
+TOO_DEEP = "[" * 3000 + "]" * 3000
+MAKE_UNREADABLE = "update holdfast_{} set payload = '{}' where position = {}"
 
 
 class Publisher:
@@ -264,6 +267,17 @@ class TransactionalOutboxContract:
         await drain(Relay(backend, broker))
         assert broker.payloads == [2]
 
+    async def test_what_cannot_be_read_stops_nobody(self, backend: Any) -> None:
+        """A row that somebody else wrote, nested deeper than any stack, becomes a dead letter."""
+        await add(backend, 1, 2, 3)
+        await settle(backend.execute(MAKE_UNREADABLE.format("outbox", TOO_DEEP, 2)))
+        broker = Publisher(backend)
+        assert await drain(Relay(backend, broker)) == 3
+        assert broker.payloads == [1, 3]
+        (letter,) = await settle(DeadLetters(backend).read())
+        assert letter.message.payload == TOO_DEEP
+        assert "no JSON that can be read" in letter.error
+
 
 class BrokerContract:
     """A fixture `broker`: a function of a lease in seconds that makes another receiver each time."""
@@ -299,6 +313,22 @@ class BrokerContract:
             assert [delivery.message.payload for delivery in received] == [1, 2]
             await settle(one.ack("t", name, received))
         assert [delivery.message.payload for delivery in await settle(one.receive("other", "first", 10))] == [3]
+
+    async def test_illegal_messages_are_refused(self, broker: Callable[..., Any]) -> None:
+        """A message that some store cannot hold is refused, with those beside it, before anything is sent."""
+        one = broker()
+        for wrong in (
+            {"id": "a\0"},
+            {"id": ""},
+            {"key": "a\n"},
+            {"topic": "\ud800"},
+            {"payload": {1: 2}},
+            {"headers": {"a": 1}},
+        ):
+            given: dict[str, Any] = {"id": "m", "topic": "t", "payload": 1, **wrong}
+            error = await caught(lambda: one.publish([*messages(1), Message(**given)]))  # noqa: B023
+            assert isinstance(error, ConfigurationError), wrong
+        assert list(await settle(one.receive("t", "s", 10))) == []
 
     async def test_a_silent_receiver_is_replaced(self, broker: Callable[..., Any]) -> None:
         """What one receiver holds is handed to nobody else, until its lease is over."""
@@ -412,6 +442,55 @@ class ConsumerContract:
         await effects.until(broker, 2)
         assert await effects.seen() == [2, 1]
 
+    async def test_what_is_not_legal_is_given_up_at_once(self, backend: Backend[Any]) -> None:
+        """A message that no database can hold becomes a dead letter, once, and those behind it are handled."""
+        effects = await Effects.of(backend)
+        wrong: list[dict[str, Any]] = [
+            {"id": "a\0b"},
+            {"id": ""},
+            {"id": 7},
+            {"key": "a\0b"},
+            {"headers": None},
+            {"headers": {"a": 1}},
+            {"topic": "another"},
+            {"payload": object()},
+            {"payload": {1: "a"}},
+        ]
+        given: list[dict[str, Any]] = [
+            {"id": f"m-{number}", "topic": "t", "payload": number, **one} for number, one in enumerate([*wrong, {}])
+        ]
+        broker = Handing(backend, [Message(**one) for one in given])
+        for _ in range(2):
+            assert await settle(effects.consumer(broker).run_once()) == 10
+        assert await effects.seen() == [9]
+        letters = await settle(DeadLetters(backend).read(source="effects"))
+        assert [letter.attempts for letter in letters] == [0] * 9
+        assert {letter.message.topic for letter in letters} == {"t"}
+        assert all(letter.error.startswith(("InvalidKey", "ConfigurationError")) for letter in letters)
+
+    async def test_a_waiting_message_that_cannot_be_read_stops_nobody(self, backend: Any) -> None:
+        """It becomes a dead letter, and its key goes on."""
+        effects = await Effects.of(backend, fails={1: 1})
+        broker = SqlBroker(backend)
+        await settle(broker.publish(messages(1, 2, key="a")))
+        worker = effects.consumer(broker)
+        await settle(worker.run_once())
+        await settle(backend.execute(MAKE_UNREADABLE.format("deferred", TOO_DEEP, 1)))
+        await effects.until(broker, 1)
+        assert await effects.seen() == [2]
+        assert len(await settle(DeadLetters(backend).read(source="effects"))) == 1
+
+    async def test_an_error_without_words_is_counted(self, backend: Backend[Any]) -> None:
+        """An exception that cannot be turned into a text is known by its type."""
+        effects = await Effects.of(backend, fails={1: 99})
+        effects.error = Wordless
+        broker = SqlBroker(backend)
+        await settle(broker.publish(messages(1, 2)))
+        await drain(effects.consumer(broker, max_attempts=1))
+        assert await effects.seen() == [2]
+        (letter,) = await settle(DeadLetters(backend).read(source="effects"))
+        assert letter.error == "Wordless"
+
     async def test_consumers_of_one_name_share_the_work(self, backend: Backend[Any]) -> None:
         """Several receivers at once handle each message once, and in order."""
         effects = await Effects.of(backend)
@@ -492,6 +571,29 @@ class Forgetful:
         """Forget it."""
 
 
+class Handing:
+    """A broker in the colour of `backend` that hands the same messages out, whatever they are."""
+
+    def __init__(self, backend: Backend[Any], given: Sequence[Message]) -> None:
+        self._driver = backend
+        self._deliveries = [Delivery(message, number) for number, message in enumerate(given)]
+
+    def receive(self, topic: str, name: str, limit: int) -> Sequence[Delivery]:
+        """Hand all out."""
+        del topic, name
+        return self._deliveries[:limit]
+
+    def ack(self, topic: str, name: str, deliveries: Sequence[Delivery]) -> None:
+        """Forget it."""
+
+
+class Wordless(Exception):
+    """An error whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
 class Effects:
     """A handler with an effect in the database, which fails as often as it is told to."""
 
@@ -499,6 +601,7 @@ class Effects:
         self.backend = backend
         self.fails = fails
         self.calls: list[int] = []
+        self.error: type[Exception] = ValueError
         self.handler: Any = self._handle_async if isinstance(backend, AsyncBackend) else self._handle
 
     @classmethod
@@ -546,7 +649,7 @@ class Effects:
         if self.fails.get(message.payload, 0) > 0:
             self.fails[message.payload] -= 1
             error = f"not {message.payload}"
-            raise ValueError(error)
+            raise self.error(error)
 
 
 def _fail_if(*, fails: bool) -> None:
