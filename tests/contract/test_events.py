@@ -12,6 +12,7 @@ from holdfast.testing.contracts import (
     ConsumerContract,
     EventStoreContract,
     OutboxContract,
+    RetentionContract,
     TransactionalOutboxContract,
 )
 
@@ -39,6 +40,15 @@ class TestTransactionalOutbox(TransactionalOutboxContract):
 @databases
 class TestConsumer(ConsumerContract):
     """Run the shipped suite."""
+
+
+@with_model
+class TestRetention(RetentionContract):
+    """Run the shipped suite on what keeps messages by age."""
+
+    @pytest.fixture
+    def broker(self, backend: Backend[Any]) -> Callable[..., Any]:
+        return lambda **options: BROKERS[backend.dialect](backend, **options)
 
 
 class TestBroker(BrokerContract):

@@ -336,13 +336,8 @@ def _prune(state: State, topic: str, age: float, limit: int) -> None:
         for place, subscription in state.table("subscriptions").items()
         if place.startswith(_pair(topic, ""))
     ]
-    old = [
-        (number, message)
-        for number, (message, published_at) in state.table("messages").items()
-        if message.topic == topic
-        and published_at < state.now - age
-        and all(int(number) <= cursor for cursor in cursors)
-    ]
-    for number, message in old[:limit]:
-        state.table("messages").delete(number)
-        state.table("message_ids").delete(_pair(topic, message.id))
+    held = [entry for entry in state.table("messages").items() if entry[1][0].topic == topic]
+    for number, (message, published_at) in held[:limit]:
+        if published_at < state.now - age and all(int(number) <= cursor for cursor in cursors):
+            state.table("messages").delete(number)
+            state.table("message_ids").delete(_pair(topic, message.id))

@@ -173,18 +173,19 @@ update holdfast_subscription set expires_at = '-infinity'
 where topic = :topic and name = :name and owner = :owner;
 
 -- name: queue_prune
-delete from holdfast_message as old using (
-    select message.topic, message.txid, message.position from holdfast_message as message
+-- Only the oldest are looked at: the ones behind them are younger, and a topic may hold millions.
+with oldest as (
+    select message.txid, message.position from holdfast_message as message
     where message.topic = :topic
-        and message.published_at < clock_timestamp() - make_interval(secs => :age::float8)
-        and not exists (
-            select 1 from holdfast_subscription as seen
-            where seen.topic = message.topic
-                and (seen.txid, seen.position) < (message.txid, message.position))
     order by message.txid, message.position
     limit :limit
-) as chosen
-where old.topic = chosen.topic and old.txid = chosen.txid and old.position = chosen.position;
+)
+delete from holdfast_message as old using oldest
+where old.topic = :topic and old.txid = oldest.txid and old.position = oldest.position
+    and old.published_at < clock_timestamp() - make_interval(secs => :age::float8)
+    and not exists (
+        select 1 from holdfast_subscription as seen
+        where seen.topic = :topic and (seen.txid, seen.position) < (old.txid, old.position));
 
 -- name: inbox_open
 insert into holdfast_inbox (consumer, topic, message_id)

@@ -6,12 +6,15 @@ for consumers in other languages, take a real broker; the outbox and the consume
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, overload
 
 from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import ConfigurationError
+from holdfast.events._pruning import prune_beside
 from holdfast.events.broker import OwnBroker
 from holdfast.events.message import Delivery, Message, check_message
 from holdfast.events.store import Queue, store_of
@@ -21,9 +24,6 @@ __all__ = ["MemoryBroker", "SqlBroker"]
 
 DEFAULT_RETENTION = 86_400.0
 DEFAULT_LEASE = 30.0
-# One publish in so many also removes old messages, at most so many of them per topic.
-PRUNE_ONE_IN = 64
-PRUNE_LIMIT = 1000
 
 
 class SqlBroker(OwnBroker[C]):
@@ -72,9 +72,8 @@ class SqlBroker(OwnBroker[C]):
             check_message(message)
         if messages:
             yield from self._queue.publish(messages)
-            if self._driver.random.random() * PRUNE_ONE_IN < 1:
-                for topic in {message.topic for message in messages}:
-                    yield from self._queue.prune(topic, self.retention, PRUNE_LIMIT)
+        for topic, added in Counter(message.topic for message in messages).items():
+            yield from prune_beside(self._driver.random, added, partial(self._queue.prune, topic, self.retention))
 
     @operation
     def receive(self, topic: str, name: str, limit: int) -> Steps[Sequence[Delivery]]:

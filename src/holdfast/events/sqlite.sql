@@ -160,14 +160,16 @@ where topic = :topic and name = :name and position < :number;
 update holdfast_subscription set expires_at = 0 where topic = :topic and name = :name and owner = :owner;
 
 -- name: queue_prune
+-- Only the oldest are looked at: the ones behind them are younger, and a topic may hold millions.
+with oldest as (
+    select position, published_at from holdfast_message where topic = :topic order by position limit :limit
+)
 delete from holdfast_message where position in (
-    select message.position from holdfast_message as message
-    where message.topic = :topic and message.published_at < holdfast_wall() - :age
-        and message.position <= coalesce(
+    select oldest.position from oldest
+    where oldest.published_at < holdfast_wall() - :age
+        and oldest.position <= coalesce(
             (select min(cursor.position) from holdfast_subscription as cursor where cursor.topic = :topic),
-            message.position)
-    order by message.position
-    limit :limit
+            oldest.position)
 );
 
 -- name: inbox_open

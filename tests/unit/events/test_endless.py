@@ -159,7 +159,6 @@ def test_a_store_that_is_away_counts_against_no_message(tmp_path: Path, monkeypa
 def test_old_inbox_rows_and_messages_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The inbox by age; the queue by age and only what every subscription has read."""
     monkeypatch.setattr("holdfast.events._pruning.ONE_IN", 1)
-    monkeypatch.setattr("holdfast.events.sql_broker.PRUNE_ONE_IN", 0)
     with holdfast.connect(f"sqlite:///{tmp_path}/a.db") as db:
         broker = SqlBroker(db, retention=1e-9)
         assert broker.receive("t", "late", 9) == broker.receive("t", "c", 9) == []

@@ -21,6 +21,7 @@ from holdfast.testing.contracts.messages import (
     BrokerContract,
     ConsumerContract,
     OutboxContract,
+    RetentionContract,
     TransactionalOutboxContract,
 )
 from holdfast.testing.contracts.ratelimit import TokenBucketContract
@@ -32,6 +33,7 @@ __all__ = [
     "IdempotencyContract",
     "LockContract",
     "OutboxContract",
+    "RetentionContract",
     "TokenBucketContract",
     "TransactionalIdempotencyContract",
     "TransactionalOutboxContract",

@@ -25,7 +25,7 @@ from holdfast.events import (
 from holdfast.testing.contracts._either import settle, together
 from holdfast.testing.contracts.events import HOSTILE, caught
 
-__all__ = ["BrokerContract", "ConsumerContract", "OutboxContract", "TransactionalOutboxContract"]
+__all__ = ["BrokerContract", "ConsumerContract", "OutboxContract", "RetentionContract", "TransactionalOutboxContract"]
 
 # Long enough that no lease ends by itself while a busy machine runs a test, short enough to wait for.
 LONG = 30.0
@@ -340,6 +340,31 @@ class BrokerContract:
         await asyncio.sleep(lease * 1.2)
         received = await settle(other.receive("t", "s", 10))
         assert [delivery.message.payload for delivery in received] == [1, 2]
+
+
+class RetentionContract:
+    """A fixture `broker`: a function of options that makes another `SqlBroker` or `MemoryBroker` each time."""
+
+    async def test_old_messages_go_as_fast_as_new_ones_come(self, broker: Callable[..., Any]) -> None:
+        """What is older than `retention` and read by all goes while others are published, at any rate."""
+        one = broker(retention=1e-6)
+        for batch in range(20):
+            first = 100 * batch
+            await settle(one.publish(messages(*range(first, first + 100))))
+            await settle(one.ack("t", "s", await settle(one.receive("t", "s", 100))))
+        held = [delivery.message.payload for delivery in await settle(one.receive("t", "late", 2000))]
+        assert len(held) <= 300
+        assert held[-1] == 1999
+
+    async def test_unread_messages_stay(self, broker: Callable[..., Any]) -> None:
+        """What one subscription has not read stays, however old it is and whatever others have read."""
+        one = broker(retention=1e-6)
+        assert await settle(one.receive("t", "slow", 1)) == []
+        for batch in range(5):
+            first = 100 * batch
+            await settle(one.publish(messages(*range(first, first + 100))))
+            await settle(one.ack("t", "quick", await settle(one.receive("t", "quick", 100))))
+        assert len(await settle(one.receive("t", "slow", 1000))) == 500
 
 
 class ConsumerContract:
