@@ -10,7 +10,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.events.dead_letters import described
 from holdfast.operations import Sleep, Steps
 
-__all__ = ["LONGEST_DELAY", "backoff", "endless", "never"]
+__all__ = ["LONGEST_DELAY", "backoff", "endless", "leaving", "never"]
 
 _logger = logging.getLogger("holdfast.events")
 LONGEST_DELAY = 60.0
@@ -26,6 +26,18 @@ def backoff(attempts: int, first: float, dice: Any) -> float:
     """Return how long to wait after `attempts` failures (>= 1): doubling, jittered, at most a minute."""
     longest: float = min(LONGEST_DELAY, first * 2.0 ** min(attempts - 1, 30))
     return longest * float(dice.uniform(0.5, 1.0))
+
+
+def leaving(work: Steps[None], leave: Callable[[], Steps[None]]) -> Steps[None]:
+    """Carry out endless `work`, and `leave()` when it ends, also by a cancellation: a successor need not wait."""
+    try:
+        yield from work
+    except GeneratorExit:
+        raise  # nobody is left to carry out a release
+    except BaseException:
+        yield from leave()
+        raise
+    yield from leave()
 
 
 def _is_configuration(error: Exception) -> bool:

@@ -6,7 +6,8 @@
         async def ack(self, topic, name, deliveries): ...
 
 A relay needs `publish` only, a consumer the other two. Their colour must be that of the relay's or
-consumer's own client.
+consumer's own client. If there is a fourth, `leave(topic, name)`, a consumer that ends calls it, so that
+the broker can let another receive at once.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ transaction is rolled back; give the receiver the message id as its idempotency 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, Unpack, overload
@@ -26,7 +27,8 @@ from typing import Any, Generic, TypedDict, Unpack, overload
 from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.drivers import AsyncDriver
-from holdfast.events._endless import LONGEST_DELAY, endless, never
+from holdfast.errors import HoldfastError
+from holdfast.events._endless import LONGEST_DELAY, endless, leaving, never
 from holdfast.events._pruning import prune_beside
 from holdfast.events.attempts import Attempts, check_handler
 from holdfast.events.broker import Broker, OwnBroker, check_colour
@@ -159,15 +161,17 @@ class Consumer(Pattern[C], Generic[C]):
         """Deal with messages until `stop()` returns True; it is asked between batches.
 
         Pass `event.is_set` of a `threading.Event` or `asyncio.Event`; a task may also be cancelled. A
-        store or broker that is away is waited for.
+        store or broker that is away is waited for. At the end another process can take over at once, if
+        the broker has a method `leave(topic, name)`.
         """
-        yield from endless(
+        work = endless(
             self._driver,
             self._turn,
             poll_interval=self.poll_interval,
             stop=stop,
             failed=self._tell_failure,
         )
+        yield from leaving(work, self._leaving)
 
     def _turn(self) -> Steps[int]:
         """Try what waits; take new messages only when that is done, and while there is room to keep them."""
@@ -203,6 +207,11 @@ class Consumer(Pattern[C], Generic[C]):
                 yield Run(self._broker.ack, self.topic, self.name, deliveries[told:number])
                 told, told_at = number, clock.monotonic()
         return len(deliveries)
+
+    def _leaving(self) -> Steps[None]:
+        if hasattr(self._broker, "leave"):
+            with contextlib.suppress(HoldfastError, OSError):  # the lease ends by itself
+                yield Run(self._broker.leave, self.topic, self.name)
 
     def _pruning(self, limit: int) -> Request[None]:
         return self._inbox.prune(self.name, self.topic, self.inbox_age, limit)

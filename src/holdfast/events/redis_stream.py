@@ -29,9 +29,12 @@ DEFAULT_MAX_MESSAGES = 1_000_000
 DEFAULT_LEASE = 30.0
 # One receive in so many also forgets receivers that ended long ago.
 TIDY_ONE_IN = 1024
+# More entries than a batch usually has, and fewer than Lua can unpack.
+MOST_LEFT = 5000
 
 _PUBLISH = Script(__file__, "stream_publish.lua")
 _RECEIVE = Script(__file__, "stream_receive.lua")
+_LEAVE = Script(__file__, "stream_leave.lua")
 
 
 class RedisStreamBroker(OwnBroker[C]):
@@ -118,6 +121,12 @@ class RedisStreamBroker(OwnBroker[C]):
         if deliveries:
             receipts: list[bytes] = [delivery.receipt for delivery in deliveries]
             yield from Command[Any](["XACK", _key(topic), name, *receipts], writes=True)
+
+    @operation
+    def leave(self, topic: str, name: str) -> Request[Any]:
+        """Let another process have at once what this one did not acknowledge."""
+        arguments = (name, self._receiver, int(self.lease * 1000), MOST_LEFT)
+        return Eval(_LEAVE, [_key(topic)], arguments, int)
 
     def _appending(self, topic: str, messages: Sequence[Message]) -> Request[Any]:
         arguments: list[str | int] = [self.max_messages]

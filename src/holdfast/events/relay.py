@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple, TypedDict, Unpack, overload
 from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import BackendError, ConfigurationError, HoldfastError, MessageRefused
-from holdfast.events._endless import LONGEST_DELAY, backoff, endless, never
+from holdfast.events._endless import LONGEST_DELAY, backoff, endless, leaving, never
 from holdfast.events._json import Unreadable
 from holdfast.events.broker import OwnBroker, Publisher, check_colour
 from holdfast.events.dead_letters import described, tell_buried
@@ -159,21 +159,15 @@ class Relay(Pattern[C], Generic[C]):
         Pass `event.is_set` of a `threading.Event` or `asyncio.Event`; a task may also be cancelled. A
         store or broker that is away is waited for. At the end another relay can take over at once.
         """
-        try:
-            yield from endless(
-                self._driver,
-                self._told_turn,
-                poll_interval=self.poll_interval,
-                stop=stop,
-                failed=_tell_failure,
-                ends=self._ends,
-            )
-        except GeneratorExit:
-            raise  # nobody is left to carry out a release
-        except BaseException:
-            yield from self._leaving()
-            raise
-        yield from self._leaving()
+        work = endless(
+            self._driver,
+            self._told_turn,
+            poll_interval=self.poll_interval,
+            stop=stop,
+            failed=_tell_failure,
+            ends=self._ends,
+        )
+        yield from leaving(work, self._leaving)
 
     @operation
     def backlog(self) -> Request[Backlog]:

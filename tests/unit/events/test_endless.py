@@ -113,6 +113,27 @@ async def test_a_cancelled_relay_gives_way_at_once() -> None:
         assert await Relay(backend, broker).run_once() == 1
 
 
+async def test_a_cancelled_consumer_gives_way_at_once(tmp_path: Path) -> None:
+    handled: list[str] = []
+
+    async def handle(tx: object, message: Message) -> None:
+        handled.append(message.id)
+
+    async with holdfast.connect_async(f"sqlite:///{tmp_path}/a.db") as db:
+        brokers = [SqlBroker(db, lease=60) for _ in range(2)]
+        first, second = (Consumer(db, broker, "c", handle, topic="t") for broker in brokers)
+        await brokers[0].publish([Message(id="1", topic="t")])
+        running = asyncio.create_task(first.run())
+        while not handled:  # noqa: ASYNC110 - a handler has no event to wait for
+            await asyncio.sleep(0.001)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await brokers[0].publish([Message(id="2", topic="t")])
+        await second.run_once()
+    assert handled[-1] == "2"
+
+
 def test_a_consumer_tells_what_it_does(tmp_path: Path) -> None:
     heard = listen(MessageHandled, DuplicateSkipped, MessageFailed, MessageBuried)
 

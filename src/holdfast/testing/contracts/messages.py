@@ -314,6 +314,19 @@ class BrokerContract:
             await settle(one.ack("t", name, received))
         assert [delivery.message.payload for delivery in await settle(one.receive("other", "first", 10))] == [3]
 
+    async def test_who_leaves_is_replaced_at_once(self, broker: Callable[..., Any]) -> None:
+        """What a receiver did not acknowledge before it left goes to the next one, in order."""
+        await settle(broker().publish(messages(1, 2, 3)))
+        first, second = broker(), broker()
+        received = await settle(first.receive("t", "s", 2))
+        await settle(first.ack("t", "s", received[:1]))
+        await settle(first.leave("t", "s"))
+        received = await settle(second.receive("t", "s", 10))
+        if len(received) == 1:  # what was under way comes by itself, before what is new
+            await settle(second.ack("t", "s", received))
+            received += await settle(second.receive("t", "s", 10))
+        assert [delivery.message.payload for delivery in received] == [2, 3]
+
     async def test_illegal_messages_are_refused(self, broker: Callable[..., Any]) -> None:
         """A message that some store cannot hold is refused, with those beside it, before anything is sent."""
         one = broker()
@@ -537,6 +550,15 @@ class ConsumerContract:
         assert all(isinstance(result, int) for result in results), results
         await drain(first)
         assert await effects.seen() == list(range(10))
+
+    async def test_a_consumer_that_ends_gives_way(self, backend: Backend[Any]) -> None:
+        """After `run` has ended another process receives at once."""
+        effects = await Effects.of(backend)
+        for number in (1, 2):
+            broker = SqlBroker(backend, lease=LONG)
+            await settle(broker.publish(messages(number)))
+            await settle(effects.consumer(broker).run(stop=lambda: len(effects.calls) == number))  # noqa: B023
+        assert await effects.seen() == [1, 2]
 
     async def test_the_decorator_makes_a_consumer(self, backend: Backend[Any]) -> None:
         """`@consumer` is `Consumer` spelled at the handler."""
