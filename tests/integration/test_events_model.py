@@ -121,9 +121,12 @@ class Side:
         reply = self.ask("queue", method, topic, name, *arguments)
         return None if reply is None else "granted"
 
-    def prune(self, topic: str, limit: int) -> object:
-        self.ask("queue", "prune", topic, 20.0, limit)
-        return [self.peek(topic, name, MOST) for name in (*NAMES, "late")]
+    def unsubscribe(self, topic: str, name: str) -> object:
+        return self.ask("queue", "unsubscribe", topic, name)
+
+    def prune(self, topic: str, max_age: float | None, limit: int) -> object:
+        lost = self.ask("queue", "prune", topic, 20.0, max_age, limit)
+        return lost, [self.peek(topic, name, MOST) for name in (*NAMES, "late")]
 
 
 def steps(dice: random.Random) -> dict[str, Callable[[], tuple[Any, ...]]]:
@@ -163,7 +166,8 @@ def steps(dice: random.Random) -> dict[str, Callable[[], tuple[Any, ...]]]:
             dice.choice(NAMES),
             dice.choice(["o1", "o2"]),
         ),
-        "prune": lambda: (dice.choice(TOPICS), dice.randint(1, 5)),
+        "unsubscribe": lambda: (dice.choice(TOPICS), dice.choice(NAMES)),
+        "prune": lambda: (dice.choice(TOPICS), dice.choice([None, None, 45.0]), dice.randint(1, 5)),
         "pause": lambda: (dice.choice(PAUSES),),
     }
 

@@ -13,7 +13,7 @@ from holdfast.events.message import Backlog, DeadLetter, Delivery, Message
 from holdfast.events.outbox import Outbox
 from holdfast.events.redis_stream import RedisStreamBroker
 from holdfast.events.relay import OutboxLag, OutboxPublished, Relay, RelayFailed
-from holdfast.events.sql_broker import MemoryBroker, SqlBroker
+from holdfast.events.sql_broker import MemoryBroker, SqlBroker, UnreadRemoved
 
 __all__ = [
     "ANY",
@@ -43,6 +43,7 @@ __all__ = [
     "Relay",
     "RelayFailed",
     "SqlBroker",
+    "UnreadRemoved",
     "consumer",
     "uuid7",
     "when",

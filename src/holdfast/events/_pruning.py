@@ -17,7 +17,7 @@ __all__ = ["prune_beside"]
 ONE_IN = 100
 
 
-def prune_beside(dice: random.Random, added: int, prune: Callable[[int], Request[None]]) -> Steps[None]:
+def prune_beside(dice: random.Random, added: int, prune: Callable[[int], Request[None] | Steps[None]]) -> Steps[None]:
     """After `added` more rows, have `prune(limit)` remove up to twice as many, on average."""
     if dice.random() * ONE_IN < added:
         yield from prune(2 * max(added, ONE_IN))

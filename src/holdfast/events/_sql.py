@@ -154,9 +154,14 @@ class SqlQueue:
         """End the lease of `owner`."""
         return Query(self._sql["queue_release"], {"topic": topic, "name": name, "owner": owner}, _nothing)
 
-    def prune(self, topic: str, age: float, limit: int) -> Query[None]:
-        """Forget old messages that everybody has read."""
-        return Query(self._sql["queue_prune"], {"topic": topic, "age": age, "limit": limit}, _nothing)
+    def unsubscribe(self, topic: str, name: str) -> Query[bool]:
+        """Forget the subscription."""
+        return Query(self._sql["queue_unsubscribe"], {"topic": topic, "name": name}, bool)
+
+    def prune(self, topic: str, age: float, max_age: float | None, limit: int) -> Query[int]:
+        """Forget old messages."""
+        parameters = {"topic": topic, "age": age, "max_age": max_age, "limit": limit}
+        return Query(self._sql["queue_prune"], parameters, lambda rows: sum(int(row[0]) for row in rows))
 
 
 class SqlInbox:

@@ -6,6 +6,7 @@ transaction holds nothing but calls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -110,8 +111,11 @@ class _Queue:
     def release(self, topic: str, name: str, owner: str) -> Call[None]:
         return Call(_release_subscription, topic, name, owner)
 
-    def prune(self, topic: str, age: float, limit: int) -> Call[None]:
-        return Call(_prune, topic, age, limit)
+    def unsubscribe(self, topic: str, name: str) -> Call[bool]:
+        return Call(_unsubscribe, topic, name)
+
+    def prune(self, topic: str, age: float, max_age: float | None, limit: int) -> Call[int]:
+        return Call(_prune, topic, age, math.inf if max_age is None else max_age, limit)
 
 
 event_log: _EventLog = _EventLog()
@@ -330,14 +334,24 @@ def _release_subscription(state: State, topic: str, name: str, owner: str) -> No
         table.put(_pair(topic, name), known._replace(expires_at=state.now))
 
 
-def _prune(state: State, topic: str, age: float, limit: int) -> None:
+def _unsubscribe(state: State, topic: str, name: str) -> bool:
+    known = state.table("subscriptions").get(_pair(topic, name)) is not None
+    state.table("subscriptions").delete(_pair(topic, name))
+    return known
+
+
+def _prune(state: State, topic: str, age: float, max_age: float, limit: int) -> int:
     cursors = [
         subscription.number
         for place, subscription in state.table("subscriptions").items()
         if place.startswith(_pair(topic, ""))
     ]
     held = [entry for entry in state.table("messages").items() if entry[1][0].topic == topic]
+    lost = 0
     for number, (message, published_at) in held[:limit]:
-        if published_at < state.now - age and all(int(number) <= cursor for cursor in cursors):
+        unread = any(cursor < int(number) for cursor in cursors)
+        if published_at < state.now - (max_age if unread else min(age, max_age)):
             state.table("messages").delete(number)
             state.table("message_ids").delete(_pair(topic, message.id))
+            lost += unread
+    return lost

@@ -156,6 +156,9 @@ limit :limit;
 insert into holdfast_subscription (topic, name, owner, expires_at) values (:topic, :name, '', '-infinity')
 on conflict (topic, name) do nothing;
 
+-- name: queue_unsubscribe
+delete from holdfast_subscription where topic = :topic and name = :name returning 1;
+
 -- name: queue_claim
 insert into holdfast_subscription (topic, name, owner, expires_at)
 values (:topic, :name, :owner, clock_timestamp() + make_interval(secs => :ttl::float8))
@@ -175,17 +178,21 @@ where topic = :topic and name = :name and owner = :owner;
 -- name: queue_prune
 -- Only the oldest are looked at: the ones behind them are younger, and a topic may hold millions.
 with oldest as (
-    select message.txid, message.position from holdfast_message as message
+    select message.txid, message.position, exists (
+        select 1 from holdfast_subscription as seen
+        where seen.topic = :topic and (seen.txid, seen.position) < (message.txid, message.position)) as unread
+    from holdfast_message as message
     where message.topic = :topic
     order by message.txid, message.position
     limit :limit
 )
 delete from holdfast_message as old using oldest
 where old.topic = :topic and old.txid = oldest.txid and old.position = oldest.position
-    and old.published_at < clock_timestamp() - make_interval(secs => :age::float8)
-    and not exists (
-        select 1 from holdfast_subscription as seen
-        where seen.topic = :topic and (seen.txid, seen.position) < (old.txid, old.position));
+    and (
+        not oldest.unread and old.published_at < clock_timestamp() - make_interval(secs => :age::float8)
+        or old.published_at < clock_timestamp() - make_interval(secs => :max_age::float8)
+    )
+returning oldest.unread;
 
 -- name: inbox_open
 insert into holdfast_inbox (consumer, topic, message_id)

@@ -143,6 +143,10 @@ limit :limit;
 insert into holdfast_subscription (topic, name, owner, expires_at) values (:topic, :name, '', 0)
 on conflict (topic, name) do nothing;
 
+-- name: queue_unsubscribe
+-- durable
+delete from holdfast_subscription where topic = :topic and name = :name returning 1;
+
 -- name: queue_claim
 insert into holdfast_subscription (topic, name, owner, expires_at)
 values (:topic, :name, :owner, holdfast_now() + :ttl)
@@ -166,10 +170,14 @@ with oldest as (
 )
 delete from holdfast_message where position in (
     select oldest.position from oldest
-    where oldest.published_at < holdfast_wall() - :age
-        and oldest.position <= coalesce(
-            (select min(cursor.position) from holdfast_subscription as cursor where cursor.topic = :topic),
-            oldest.position)
+    where oldest.published_at < holdfast_wall() - :max_age
+        or oldest.published_at < holdfast_wall() - :age and not exists (
+            select 1 from holdfast_subscription as cursor
+            where cursor.topic = :topic and cursor.position < oldest.position)
+)
+returning exists (
+    select 1 from holdfast_subscription as cursor
+    where cursor.topic = :topic and cursor.position < holdfast_message.position
 );
 
 -- name: inbox_open

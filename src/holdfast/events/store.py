@@ -138,8 +138,15 @@ class Queue(Protocol):
         """End the lease of `owner`."""
         ...
 
-    def prune(self, topic: str, age: float, limit: int) -> Request[None]:
-        """Forget messages older than `age` seconds that every subscription has read."""
+    def unsubscribe(self, topic: str, name: str) -> Request[bool]:
+        """Forget the subscription; False if it is not known."""
+        ...
+
+    def prune(self, topic: str, age: float, max_age: float | None, limit: int) -> Request[int]:
+        """Look at the `limit` oldest messages, and forget what is too old; return how many of those were unread.
+
+        Too old is more than `age` seconds if every subscription has read it, and more than `max_age` in any case.
+        """
         ...
 
 

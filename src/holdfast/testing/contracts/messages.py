@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from holdfast import signals
 from holdfast.backends import AsyncBackend, Backend
 from holdfast.backends.transactions import SqlAsync
 from holdfast.errors import ConfigurationError
@@ -20,6 +21,7 @@ from holdfast.events import (
     Outbox,
     Relay,
     SqlBroker,
+    UnreadRemoved,
     consumer,
 )
 from holdfast.testing.contracts._either import settle, together
@@ -378,6 +380,33 @@ class RetentionContract:
             await settle(one.publish(messages(*range(first, first + 100))))
             await settle(one.ack("t", "quick", await settle(one.receive("t", "quick", 100))))
         assert len(await settle(one.receive("t", "slow", 1000))) == 500
+
+    async def test_a_subscription_that_ended_keeps_nothing(self, broker: Callable[..., Any]) -> None:
+        """After `unsubscribe` what it had not read goes, and the name can begin anew."""
+        one = broker(retention=1e-6)
+        assert await settle(one.receive("t", "misspelt", 1)) == []
+        await settle(one.publish(messages(*range(100))))
+        assert await settle(one.unsubscribe("t", "misspelt"))
+        assert not await settle(one.unsubscribe("t", "misspelt"))
+        await settle(one.publish(messages(*range(100, 200))))
+        received = await settle(one.receive("t", "misspelt", 1000))
+        assert all(delivery.message.payload >= 100 for delivery in received)
+        await settle(one.publish(messages(200)))
+        assert (await settle(one.receive("t", "misspelt", 1000)))[-1].message.payload == 200
+
+    async def test_max_age_removes_unread_messages_and_says_so(self, broker: Callable[..., Any]) -> None:
+        """What nobody reads for too long goes, and a signal tells how many messages that were."""
+        one = broker(retention=1e-7, max_age=1e-6)
+        assert await settle(one.receive("t", "forgotten", 1)) == []
+        heard: list[UnreadRemoved] = []
+        end = signals.subscribe(UnreadRemoved, heard.append)
+        try:
+            for first in (0, 100):
+                await settle(one.publish(messages(*range(first, first + 100))))
+        finally:
+            end()
+        left = await settle(one.receive("t", "forgotten", 1000))
+        assert sum(signal.messages for signal in heard if signal.topic == "t") == 200 - len(left) >= 100
 
 
 class ConsumerContract:
