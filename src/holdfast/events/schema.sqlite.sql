@@ -30,10 +30,11 @@ create table holdfast_outbox (
 -- Only the few that failed: they hold up the later ones of their key.
 create index holdfast_outbox_retry on holdfast_outbox (topic, key, position) where retry_at is not null;
 
--- One row: the relay that is active, until a moment on the machine's monotonic clock.
+-- One row: the relay that is active. Since and until when is on the machine's monotonic clock.
 create table holdfast_relay (
     id integer primary key check (id = 1),
     owner text not null,
+    held_since real not null,
     expires_at real not null
 );
 
@@ -55,6 +56,7 @@ create table holdfast_subscription (
     name text not null,
     position integer not null default 0,
     owner text not null,
+    held_since real not null,
     expires_at real not null,
     primary key (topic, name)
 ) without rowid;

@@ -1,6 +1,6 @@
 -- The statements of events for SQLite. Every writing statement runs under the write lock, so what it
--- reads cannot change before it writes. Moments that end something are on the monotonic clock: one that
--- lies further in the future than it can have been set was set before a reboot, and is over.
+-- reads cannot change before it writes. Leases and pauses are on the monotonic clock: a lease that began in
+-- the future, or a pause that is longer than any, is from before a reboot, and is over.
 
 -- name: append
 -- durable
@@ -90,11 +90,12 @@ select count(*), coalesce(max(0.0, holdfast_wall() - min(added_at)), 0.0),
 from holdfast_outbox;
 
 -- name: relay_claim
-insert into holdfast_relay (id, owner, expires_at) values (1, :owner, holdfast_now() + :ttl)
-on conflict (id) do update set owner = excluded.owner, expires_at = excluded.expires_at
+insert into holdfast_relay (id, owner, held_since, expires_at)
+values (1, :owner, holdfast_now(), holdfast_now() + :ttl)
+on conflict (id) do update set owner = excluded.owner, held_since = excluded.held_since, expires_at = excluded.expires_at
 where holdfast_relay.owner = excluded.owner
     or holdfast_relay.expires_at <= holdfast_now()
-    or holdfast_relay.expires_at > excluded.expires_at
+    or holdfast_relay.held_since > holdfast_now()
 returning 1;
 
 -- name: relay_release
@@ -140,7 +141,7 @@ limit :limit;
 
 -- name: queue_subscribe
 -- durable
-insert into holdfast_subscription (topic, name, owner, expires_at) values (:topic, :name, '', 0)
+insert into holdfast_subscription (topic, name, owner, held_since, expires_at) values (:topic, :name, '', 0, 0)
 on conflict (topic, name) do nothing;
 
 -- name: queue_unsubscribe
@@ -148,12 +149,13 @@ on conflict (topic, name) do nothing;
 delete from holdfast_subscription where topic = :topic and name = :name returning 1;
 
 -- name: queue_claim
-insert into holdfast_subscription (topic, name, owner, expires_at)
-values (:topic, :name, :owner, holdfast_now() + :ttl)
-on conflict (topic, name) do update set owner = excluded.owner, expires_at = excluded.expires_at
+insert into holdfast_subscription (topic, name, owner, held_since, expires_at)
+values (:topic, :name, :owner, holdfast_now(), holdfast_now() + :ttl)
+on conflict (topic, name) do update
+set owner = excluded.owner, held_since = excluded.held_since, expires_at = excluded.expires_at
 where holdfast_subscription.owner = excluded.owner
     or holdfast_subscription.expires_at <= holdfast_now()
-    or holdfast_subscription.expires_at > excluded.expires_at
+    or holdfast_subscription.held_since > holdfast_now()
 returning '0', position;
 
 -- name: queue_ack

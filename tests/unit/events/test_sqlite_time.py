@@ -1,4 +1,4 @@
-"""Time goes on while SQLite looks through a table."""
+"""SQLite has the machine's clock: it goes on while a table is looked through, and starts again with a reboot."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.backends.sqlite import SqliteSync
-from holdfast.events import Outbox
+from holdfast.events import Outbox, Position
 from holdfast.events import sqlite as carrier
 
 
@@ -38,3 +38,18 @@ def test_a_key_that_is_held_up_is_held_up_as_a_whole(db: SqliteSync) -> None:
     (first, *_) = carrier.outbox.batch(1, 60.0).carry(db)
     carrier.outbox.refuse(first.number, 20.0).carry(db)
     assert carrier.outbox.batch(100, 60.0).carry(db) == []
+
+
+def test_leases_end_with_a_reboot(db: SqliteSync) -> None:
+    """What held one before is gone, and its clock said something else."""
+
+    def claims() -> list[object]:
+        asked = carrier.outbox.claim("new", 5.0), carrier.queue.claim("t", "s", "new", 5.0)
+        return [request.carry(db) for request in asked]
+
+    carrier.outbox.claim("old", 60.0).carry(db)
+    carrier.queue.claim("t", "s", "old", 60.0).carry(db)
+    assert claims() == [False, None]
+    assert isinstance(db.clock, Ticking)
+    db.clock.seconds = 1.0
+    assert claims() == [True, Position.START]

@@ -224,6 +224,13 @@ class OutboxContract:
         assert await settle(second.run_once()) == 1
         assert broker.payloads == [1, 2]
 
+    async def test_a_shorter_lease_takes_nothing_from_a_longer(self, backend: Backend[Any]) -> None:
+        """Relays with different leases respect each other's."""
+        await add(backend, 1)
+        assert await settle(Relay(backend, Publisher(backend), lease=LONG).run_once()) == 1
+        await add(backend, 2)
+        assert await settle(Relay(backend, Publisher(backend), lease=SHORT).run_once()) == 0
+
     async def test_a_relay_that_ends_gives_way(self, backend: Backend[Any]) -> None:
         """After `run` has ended another relay is active at once."""
         broker = Publisher(backend)
@@ -315,6 +322,12 @@ class BrokerContract:
             assert [delivery.message.payload for delivery in received] == [1, 2]
             await settle(one.ack("t", name, received))
         assert [delivery.message.payload for delivery in await settle(one.receive("other", "first", 10))] == [3]
+
+    async def test_a_shorter_lease_takes_nothing_from_a_longer(self, broker: Callable[..., Any]) -> None:
+        """Receivers with different leases respect each other's."""
+        await settle(broker().publish(messages(1)))
+        assert len(await settle(broker(LONG).receive("t", "s", 10))) == 1
+        assert list(await settle(broker(10 * SHORT).receive("t", "s", 10))) == []
 
     async def test_who_leaves_is_replaced_at_once(self, broker: Callable[..., Any]) -> None:
         """What a receiver did not acknowledge before it left goes to the next one, in order."""
