@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -11,7 +12,7 @@ from holdfast import checks
 from holdfast.errors import ConfigurationError
 from holdfast.events.identity import uuid7
 
-__all__ = ["ANY", "AnyVersion", "Event", "Position"]
+__all__ = ["ANY", "AnyVersion", "Event", "Position", "give_id"]
 
 
 class AnyVersion(enum.Enum):
@@ -65,6 +66,10 @@ def _is_str(value: object) -> bool:
 
 Position.START = Position(0, 0)
 
+# The default of `Event.id`, known by being this very object.
+_LATER: Final = "given when it is asked for"
+_giving = threading.Lock()
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -76,7 +81,8 @@ class Event:
         type: what happened, 1 to 255 printable characters.
         data: the facts, JSON-able with str keys, at most 64 levels deep (tuples come back as lists).
         metadata: facts about the recording (who, from where, because of what), JSON-able.
-        id: a UUID; the same id is stored once, so appending again after an unknown outcome is safe.
+        id: a UUID; the same id is stored once, so appending again after an unknown outcome is safe. It is
+            given when somebody asks for it, or by `append` from the store's clock and dice, and then kept.
         stream: whose event it is; "" until it is stored.
         version: its number in the stream, from 1; 0 until it is stored.
         position: its place among all events; None until it is stored.
@@ -86,8 +92,34 @@ class Event:
     type: str
     data: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
-    id: str = field(default_factory=uuid7, kw_only=True)
+    id: str = field(default=_LATER, kw_only=True)
     stream: str = field(default="", kw_only=True)
     version: int = field(default=0, kw_only=True)
     position: Position | None = field(default=None, kw_only=True)
     recorded_at: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.id is _LATER:
+            # Without a value the slot leaves the question to __getattr__.
+            object.__delattr__(self, "id")
+
+    def __getattr__(self, name: str) -> str:
+        if name != "id":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        return give_id(self, uuid7)
+
+
+def give_id(event: Event, make: Callable[[], str]) -> str:
+    """Return the id of `event`, which is `make()` if it has none yet.
+
+    The simulator, whose runs must be the same for the same seed, is why an event does not have one from
+    the start: only the store knows whose clock and dice there are.
+    """
+    slot: Any = Event.__dict__["id"]
+    with _giving:  # two threads that append one event must agree on its id
+        try:
+            return str(slot.__get__(event, Event))
+        except AttributeError:
+            made = make()
+            object.__setattr__(event, "id", made)
+            return made

@@ -8,7 +8,7 @@ their transaction, and on PostgreSQL every older writing transaction of the serv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, overload
 from uuid import UUID
@@ -16,7 +16,8 @@ from uuid import UUID
 from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import ConcurrencyConflict, ConfigurationError
-from holdfast.events.event import ANY, AnyVersion, Event, Position
+from holdfast.events.event import ANY, AnyVersion, Event, Position, give_id
+from holdfast.events.identity import uuid7
 from holdfast.events.store import EventLog, Placed, store_of
 from holdfast.operations import Async, C, Pattern, Request, Sleep, Steps, Sync, operation
 
@@ -113,7 +114,7 @@ def appending(
     """Carry out the steps of `EventStore.append`."""
     stream = checks.key("stream", stream)
     expected = _expected(expected_version)
-    batch = _checked(events)
+    batch = _checked(events, lambda: uuid7(driver.clock.wall(), driver.random))
     for tries_left in reversed(range(ANY_TRIES)):
         version = yield from log.append(stream, batch, expected)
         if version is not None:
@@ -139,21 +140,21 @@ def _expected(version: int | AnyVersion) -> int | None:
     return None if isinstance(version, AnyVersion) else checks.at_least("expected_version", version, 0)
 
 
-def _checked(events: Any) -> Sequence[Event]:
+def _checked(events: Any, make_id: Callable[[], str]) -> Sequence[Event]:
     if not isinstance(events, Sequence) or not all(isinstance(event, Event) for event in events):
         message = f"events={checks.shown(events)} is not legal: give a list of Event"
         raise ConfigurationError(message, parameter="events")
     if not 1 <= len(events) <= MOST_EVENTS:
         message = f"events has {len(events)} elements: give 1 to {MOST_EVENTS}"
         raise ConfigurationError(message, parameter="events")
-    legal = [_legal(event) for event in events]
+    legal = [_legal(event, make_id) for event in events]
     if len({event.id for event in legal}) < len(legal):
         raise ConfigurationError("events holds the same event id twice", parameter="events")
     return legal
 
 
-def _legal(event: Event) -> Event:
-    kind, event_id = checks.key("event type", event.type), _canonical(event.id)
+def _legal(event: Event, make_id: Callable[[], str]) -> Event:
+    kind, event_id = checks.key("event type", event.type), _canonical(give_id(event, make_id))
     return event if type(event.type) is type(event.id) is str else replace(event, type=kind, id=event_id)
 
 

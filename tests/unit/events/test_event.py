@@ -1,9 +1,12 @@
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
+import holdfast
 from holdfast.errors import ConfigurationError
-from holdfast.events import ANY, Event, Position
+from holdfast.events import ANY, Event, EventStore, Position
 
 
 def test_positions_compare_by_transaction_first() -> None:
@@ -25,6 +28,25 @@ def test_events_are_frozen_and_have_ids_of_their_own() -> None:
     assert one.id != other.id
     with pytest.raises(AttributeError):
         one.type = "never happened"  # type: ignore[misc]
+
+
+def test_an_id_is_given_once() -> None:
+    """Whoever asks first, all see the same, also those who got a copy."""
+    event = Event("happened")
+    with holdfast.connect("memory://") as backend:
+        EventStore(backend).append("a", [event], expected_version=0)
+        (stored,) = EventStore(backend).read("a")
+    assert stored.id == event.id == replace(event, stream="a").id
+    asked = Event("happened")
+    assert asked.id == asked.id == pickle.loads(pickle.dumps(asked)).id
+    with ThreadPoolExecutor(8) as pool:
+        shared = Event("happened")
+        assert len(set(pool.map(lambda _: shared.id, range(64)))) == 1
+
+
+def test_only_ids_come_later() -> None:
+    with pytest.raises(AttributeError, match="'Event' object has no attribute 'name'"):
+        _ = Event("happened").name  # type: ignore[attr-defined]
 
 
 def test_events_and_any_can_be_pickled() -> None:
