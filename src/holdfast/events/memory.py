@@ -2,14 +2,17 @@
 
 There is no `inbox` here: an idempotent consumer runs the user's handler in a transaction, and a memory
 transaction holds nothing but calls.
+
+What is kept is JSON text, as elsewhere: nobody can change it afterwards, neither who gave it nor who got it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from holdfast.backends.memory import Call, State
 from holdfast.events import _json
@@ -18,6 +21,9 @@ from holdfast.events.message import Backlog, DeadLetter, Delivery, Message
 from holdfast.events.store import Pending, Placed
 
 __all__ = ["event_log", "outbox", "queue"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _Waiting(NamedTuple):
@@ -39,7 +45,7 @@ class _Subscription(NamedTuple):
 
 class _EventLog:
     def append(self, stream: str, events: Sequence[Event], expected: int | None) -> Call[int | None]:
-        return Call(_append, stream, [_as_stored(event) for event in events], expected)
+        return Call(_append, stream, [_packed_event(event) for event in events], expected)
 
     def placed(self, stream: str, ids: Sequence[str]) -> Call[Placed]:
         return Call(_placed, stream, ids)
@@ -53,8 +59,7 @@ class _EventLog:
 
 class _Outbox:
     def add(self, message: Message) -> Call[None]:
-        _json.encode("payload", message.payload)
-        return Call(_add, message)
+        return Call(_add, _packed(message))
 
     def claim(self, owner: str, ttl: float) -> Call[bool]:
         return Call(_claim, owner, ttl)
@@ -77,7 +82,7 @@ class _Outbox:
         return Call(_refuse, number, delay)
 
     def bury(self, pending: Pending, error: str) -> Call[None]:
-        return Call(_bury, pending, error)
+        return Call(_bury, replace(pending, message=_packed(pending.message)), error)
 
     def backlog(self) -> Call[Backlog]:
         return Call(_backlog)
@@ -94,7 +99,7 @@ class _Outbox:
 
 class _Queue:
     def publish(self, messages: Sequence[Message]) -> Call[None]:
-        return Call(_publish, messages)
+        return Call(_publish, [_packed(message) for message in messages])
 
     def peek(self, topic: str, name: str, limit: int) -> Call[list[Delivery]]:
         return Call(_peek, topic, name, limit)
@@ -123,10 +128,33 @@ outbox: _Outbox = _Outbox()
 queue: _Queue = _Queue()
 
 
-def _as_stored(event: Event) -> Event:
-    # What is stored is what JSON keeps, and no longer the caller's to change.
-    data = _json.decode(_json.encode("events", dict(event.data)))
-    return replace(event, data=data, metadata=_json.decode(_json.encode("events", dict(event.metadata))))
+def _packed_event(event: Event) -> Event:
+    data, metadata = _json.encode("data", dict(event.data)), _json.encode("metadata", dict(event.metadata))
+    return replace(event, data={"json": data}, metadata={"json": metadata})
+
+
+def _unpacked_event(event: Event) -> Event:
+    data, metadata = _json.decode(event.data["json"]), _json.decode(event.metadata["json"])
+    return replace(event, data=data, metadata=metadata)
+
+
+def _packed(message: Message) -> Message:
+    payload = _json.encode("payload", message.payload)
+    return replace(message, payload=payload, headers=dict(message.headers))
+
+
+def _unpacked(message: Message) -> Message:
+    return replace(message, payload=_json.decode(message.payload), headers=dict(message.headers))
+
+
+def _whole(function: Callable[Concatenate[State, P], T]) -> Callable[Concatenate[State, P], T]:
+    """Undo all that `function` has written when it fails, because a table is full, in the middle."""
+
+    @functools.wraps(function)
+    def whole(state: State, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return state.atomic(lambda: iter(Call(function, *args, **kwargs)))
+
+    return whole
 
 
 def _next(state: State, counter: str) -> int:
@@ -140,6 +168,7 @@ def _pair(first: str, second: object) -> str:
     return f"{first}\0{second}"  # names hold no control characters
 
 
+@_whole
 def _append(state: State, stream: str, events: Sequence[Event], expected: int | None) -> int | None:
     versions, ids = state.table("event_streams"), state.table("event_ids")
     version: int = versions.get(stream) or 0
@@ -185,9 +214,10 @@ def _read_all(state: State, after: int, limit: int) -> list[Event]:
 
 def _events(state: State, numbers: Iterable[object]) -> list[Event]:
     found = (state.table("events").get(str(number)) for number in numbers)
-    return [event for event in found if event is not None]
+    return [_unpacked_event(event) for event in found if event is not None]
 
 
+@_whole
 def _add(state: State, message: Message) -> None:
     table = state.table("outbox")
     named = (message.topic, message.id)
@@ -207,7 +237,7 @@ def _batch(state: State, limit: int) -> list[Pending]:
         if retry_at is not None and retry_at > state.now:
             blocked.add(order)
         elif not message.key or order not in blocked:
-            found.append(Pending(number, message, attempts, state.now - added_at))
+            found.append(Pending(number, _unpacked(message), attempts, state.now - added_at))
     return found[:limit]
 
 
@@ -217,7 +247,7 @@ def _heads(state: State, after: int, limit: int) -> list[Pending]:
     for number, (message, added_at, attempts, retry_at) in _in_order(state):
         order = (message.topic, message.key)
         if number > after and order not in seen and (retry_at is None or retry_at <= state.now):
-            found.append(Pending(number, message, attempts, state.now - added_at))
+            found.append(Pending(number, _unpacked(message), attempts, state.now - added_at))
         if message.key:
             seen.add(order)
     return found[:limit]
@@ -236,6 +266,7 @@ def _refuse(state: State, number: int, delay: float) -> None:
         table.put(str(number), waiting._replace(attempts=waiting.attempts + 1, retry_at=retry_at))
 
 
+@_whole
 def _bury(state: State, pending: Pending, error: str) -> None:
     table = state.table("outbox")
     if table.get(str(pending.number)) is not None:
@@ -253,7 +284,8 @@ def _backlog(state: State) -> Backlog:
 
 def _dead(state: State, source: str | None, limit: int) -> list[DeadLetter]:
     letters: list[DeadLetter] = [letter for _, letter in state.table("dead_letters").items()]
-    return [letter for letter in letters if source in (None, letter.source)][:limit]
+    found = [letter for letter in letters if source in (None, letter.source)][:limit]
+    return [replace(letter, message=_unpacked(letter.message)) for letter in found]
 
 
 def _discard(state: State, number: int) -> bool:
@@ -262,6 +294,7 @@ def _discard(state: State, number: int) -> bool:
     return known
 
 
+@_whole
 def _revive(state: State, number: int) -> bool:
     letter: DeadLetter | None = state.table("dead_letters").get(str(number))
     if letter is None:
@@ -283,6 +316,7 @@ def _release(state: State, owner: str) -> None:
         state.table("relay").delete("relay")
 
 
+@_whole
 def _publish(state: State, messages: Sequence[Message]) -> None:
     known = state.table("message_ids")
     for message in messages:
@@ -301,7 +335,7 @@ def _peek(state: State, topic: str, name: str, limit: int) -> list[Delivery]:
     cursor = _cursor(state, topic, name)
     messages = ((int(number), message) for number, (message, _) in state.table("messages").items())
     found = [(number, message) for number, message in messages if number > cursor and message.topic == topic]
-    return [Delivery(message, Position(0, number)) for number, message in found[:limit]]
+    return [Delivery(_unpacked(message), Position(0, number)) for number, message in found[:limit]]
 
 
 def _subscribe(state: State, topic: str, name: str) -> None:

@@ -88,6 +88,17 @@ class EventStoreContract:
             given.id,
         )
 
+    async def test_what_is_stored_is_nobodys_to_change(self, backend: Backend[Any]) -> None:
+        """Whoever changes the objects that were given or read changes no event; tuples are lists afterwards."""
+        store: Any = EventStore(backend)
+        data: dict[str, Any] = {"items": (1, 2)}
+        await settle(store.append("account", [Event("happened", data, metadata=data)], expected_version=0))
+        data["items"] = ()
+        for _ in range(2):
+            (event,) = await settle(store.read("account"))
+            assert event.data == event.metadata == {"items": [1, 2]}
+            event.data["items"].append(3)
+
     async def test_another_version_is_a_conflict(self, backend: Backend[Any]) -> None:
         """An expected version that is behind or ahead is refused with the facts, and nothing is stored."""
         store: Any = EventStore(backend)

@@ -102,6 +102,20 @@ class OutboxContract:
         ]
         assert message_id == "m-1"
 
+    async def test_a_message_is_what_it_was_when_it_was_added(self, backend: Backend[Any]) -> None:
+        """Whoever changes the objects afterwards changes nothing; tuples are lists on the other side, everywhere."""
+        payload: dict[str, Any] = {"items": (1, 2)}
+        headers = {"a": "b"}
+        await settle(Outbox(backend).add("payments", payload, headers=headers))
+        payload["items"] = ()
+        headers["a"] = "c"
+        broker = broker_of(backend)
+        await drain(Relay(backend, broker))
+        for name in ("first", "second"):
+            (received,) = await settle(broker.receive("payments", name, 9))
+            assert (received.message.payload, received.message.headers) == ({"items": [1, 2]}, {"a": "b"})
+            received.message.payload["items"].append(3)
+
     async def test_one_id_waits_once(self, backend: Backend[Any]) -> None:
         """Adding a message again, because its first answer was lost, leaves one."""
         for _ in range(2):
