@@ -219,8 +219,8 @@ def _columns_of(number: int, event: Event) -> dict[str, Any]:
         "n": number,
         "id": event.id,
         "type": event.type,
-        "data": _json.encode("data", dict(event.data)),
-        "metadata": _json.encode("metadata", dict(event.metadata)),
+        "data": _json.encode("events", dict(event.data)),
+        "metadata": _json.encode("events", dict(event.metadata)),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, overload
 
 from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
+from holdfast.events._ranges import whole
 from holdfast.events.message import DeadLetter, Message
 from holdfast.events.store import OutboxStore, store_of
 from holdfast.operations import Async, C, Pattern, Request, Sync, operation
@@ -54,17 +55,21 @@ class DeadLetters(Pattern[C], Generic[C]):
             source: a consumer's name, or "" for the relay's; None means all.
             limit: most letters returned, >= 1.
         """
-        return self._store.dead(source, checks.at_least("limit", limit, 1))
+        return self._store.dead(_source(source), whole("limit", limit, 1))
 
     @operation
     def retry(self, number: int) -> Request[bool]:
         """Put a letter back behind the others of its key, with no attempts counted; False if it is gone."""
-        return self._store.revive(checks.at_least("number", number, 1))
+        return self._store.revive(whole("number", number, 1))
 
     @operation
     def discard(self, number: int) -> Request[bool]:
         """Forget a letter for ever; False if it is gone."""
-        return self._store.discard(checks.at_least("number", number, 1))
+        return self._store.discard(whole("number", number, 1))
+
+
+def _source(source: str | None) -> str | None:
+    return source if source in (None, "") else checks.key("source", source)
 
 
 def described(error: BaseException) -> str:

@@ -10,9 +10,14 @@ from typing import Any, ClassVar, Final
 
 from holdfast import checks
 from holdfast.errors import ConfigurationError
+from holdfast.events._ranges import MOST
 from holdfast.events.identity import uuid7
 
 __all__ = ["ANY", "AnyVersion", "Event", "Position", "give_id"]
+
+
+# Digits of a 64-bit number.
+LONGEST_NUMBER = 20
 
 
 class AnyVersion(enum.Enum):
@@ -52,12 +57,28 @@ class Position:
         """
         transaction, point, number = text.partition(".") if _is_str(text) else ("", "", "")
         if not (point and transaction.isdecimal() and number.isdecimal()):
-            message = f"position={checks.shown(text)} is not legal: give what str(position) returned"
-            raise ConfigurationError(message, parameter="position")
-        return cls(int(transaction), int(number))
+            raise _no_position(text)
+        if max(len(transaction), len(number)) > LONGEST_NUMBER:  # int() takes long for long texts
+            raise _no_position(text)
+        return cls(int(transaction), int(number)).checked()
+
+    def checked(self) -> Position:
+        """Return this position if a store can hold it.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        if not (0 <= self.transaction < 2**64 and 0 <= self.number <= MOST):
+            raise _no_position(str(self))
+        return self
 
     def __str__(self) -> str:
         return f"{self.transaction}.{self.number}"
+
+
+def _no_position(text: object) -> ConfigurationError:
+    message = f"position={text!r} is not legal: give what str(position) returned"
+    return ConfigurationError(message, parameter="position")
 
 
 def _is_str(value: object) -> bool:

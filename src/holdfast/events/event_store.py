@@ -8,7 +8,7 @@ their transaction, and on PostgreSQL every older writing transaction of the serv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, overload
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import ConcurrencyConflict, ConfigurationError
+from holdfast.events._ranges import whole
 from holdfast.events.event import ANY, AnyVersion, Event, Position, give_id
 from holdfast.events.identity import uuid7
 from holdfast.events.store import EventLog, Placed, store_of
@@ -87,8 +88,8 @@ class EventStore(Pattern[C], Generic[C]):
         """
         return self._log.read(
             checks.key("stream", stream),
-            checks.at_least("after_version", after_version, 0),
-            checks.at_least("limit", limit, 1),
+            whole("after_version", after_version, 0),
+            whole("limit", limit, 1),
         )
 
     @operation
@@ -102,7 +103,7 @@ class EventStore(Pattern[C], Generic[C]):
             after: the position of the last event seen; default: from the first.
             limit: most events returned, >= 1.
         """
-        return self._log.read_all(_position(after), checks.at_least("limit", limit, 1))
+        return self._log.read_all(_position(after), whole("limit", limit, 1))
 
     def __repr__(self) -> str:
         return f"<EventStore on {self._driver.place}>"
@@ -133,11 +134,11 @@ def _position(after: object) -> Position:
     if not isinstance(after, Position):
         message = f"after={checks.shown(after)} is not legal: give an event's position, or Position.parse(text)"
         raise ConfigurationError(message, parameter="after")
-    return after
+    return after.checked()
 
 
 def _expected(version: int | AnyVersion) -> int | None:
-    return None if isinstance(version, AnyVersion) else checks.at_least("expected_version", version, 0)
+    return None if isinstance(version, AnyVersion) else whole("expected_version", version, 0)
 
 
 def _checked(events: Any, make_id: Callable[[], str]) -> Sequence[Event]:
@@ -155,7 +156,15 @@ def _checked(events: Any, make_id: Callable[[], str]) -> Sequence[Event]:
 
 def _legal(event: Event, make_id: Callable[[], str]) -> Event:
     kind, event_id = checks.key("event type", event.type), _canonical(give_id(event, make_id))
+    _check_facts("data", event.data)
+    _check_facts("metadata", event.metadata)
     return event if type(event.type) is type(event.id) is str else replace(event, type=kind, id=event_id)
+
+
+def _check_facts(name: str, facts: object) -> None:
+    if not isinstance(facts, Mapping):
+        message = f"event {name}={checks.shown(facts)} is not legal: give a dict"
+        raise ConfigurationError(message, parameter=name)
 
 
 def _canonical(event_id: str) -> str:

@@ -30,6 +30,7 @@ from holdfast.drivers import AsyncDriver
 from holdfast.errors import HoldfastError
 from holdfast.events._endless import LONGEST_DELAY, endless, leaving, never
 from holdfast.events._pruning import prune_beside
+from holdfast.events._ranges import seconds, whole
 from holdfast.events.attempts import Attempts, check_handler
 from holdfast.events.broker import Broker, OwnBroker, check_colour
 from holdfast.events.message import Message
@@ -134,12 +135,12 @@ class Consumer(Pattern[C], Generic[C]):
     ) -> None:
         self.name: str = checks.key("name", name)
         self.topic: str = checks.key("topic", topic)
-        self.batch_size: int = checks.at_least("batch_size", batch_size, 1)
+        self.batch_size: int = whole("batch_size", batch_size, 1)
         self.poll_interval: float = checks.timeout("poll_interval", poll_interval)
         self.max_attempts: int = checks.at_least("max_attempts", max_attempts, 1)
         self.retry_delay: float = checks.positive("retry_delay", retry_delay)
-        self.max_deferred: int = checks.at_least("max_deferred", max_deferred, 1)
-        self.inbox_age: float = checks.positive("inbox_age", inbox_age)
+        self.max_deferred: int = whole("max_deferred", max_deferred, 1)
+        self.inbox_age: float = seconds("inbox_age", inbox_age)
         self._driver = adopt(client)
         self._inbox: Inbox = store_of(self._driver, "inbox", "Consumer")
         check_colour(self._driver, broker, "receive", "ack")

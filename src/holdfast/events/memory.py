@@ -129,7 +129,7 @@ queue: _Queue = _Queue()
 
 
 def _packed_event(event: Event) -> Event:
-    data, metadata = _json.encode("data", dict(event.data)), _json.encode("metadata", dict(event.metadata))
+    data, metadata = _json.encode("events", dict(event.data)), _json.encode("events", dict(event.metadata))
     return replace(event, data={"json": data}, metadata={"json": metadata})
 
 

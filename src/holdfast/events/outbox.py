@@ -77,7 +77,7 @@ class Outbox(Pattern[C], Generic[C]):
             id=self._new_id() if message_id is None else checks.key("message_id", message_id),
             topic=checks.key("topic", topic),
             payload=payload,
-            key=checks.key("key", key) if key else "",
+            key="" if key == "" else checks.key("key", key),
             headers=check_headers({} if headers is None else headers),
         )
         yield from self._store.add(message)

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
-from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.backends.redis.keys import physical_key
 from holdfast.backends.redis.request import Command, Eval, Script
 from holdfast.errors import ConfigurationError, MessageRefused
 from holdfast.events import _json
 from holdfast.events._json import Unreadable
+from holdfast.events._ranges import seconds, whole
 from holdfast.events.broker import OwnBroker
 from holdfast.events.message import Delivery, Message, check_message, read_message
 from holdfast.operations import Async, C, Request, Steps, Sync, operation
@@ -78,8 +78,8 @@ class RedisStreamBroker(OwnBroker[C]):
         lease: float = DEFAULT_LEASE,
         ordered: bool = True,
     ) -> None:
-        self.max_messages: int = checks.at_least("max_messages", max_messages, 1)
-        self.lease: float = checks.positive("lease", lease)
+        self.max_messages: int = whole("max_messages", max_messages, 1)
+        self.lease: float = seconds("lease", lease)
         self.ordered: bool = checks.flag("ordered", ordered)
         self._driver = adopt(client)
         if self._driver.dialect != "redis":
@@ -112,7 +112,14 @@ class RedisStreamBroker(OwnBroker[C]):
     def receive(self, topic: str, name: str, limit: int) -> Request[Sequence[Delivery]]:
         """Return messages that wait for the group `name`, which begins with the oldest there is."""
         tidy = self._driver.random.random() * TIDY_ONE_IN < 1
-        arguments = (name, self._receiver, limit, int(self.lease * 1000), int(self.ordered), int(tidy))
+        arguments = (
+            name,
+            self._receiver,
+            whole("limit", limit, 1),
+            int(self.lease * 1000),
+            int(self.ordered),
+            int(tidy),
+        )
         return Eval(_RECEIVE, [_key(topic)], arguments, lambda entries: _deliveries(topic, entries))
 
     @operation

@@ -22,6 +22,7 @@ from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import BackendError, ConfigurationError, HoldfastError, MessageRefused
 from holdfast.events._endless import LONGEST_DELAY, backoff, endless, leaving, never
 from holdfast.events._json import Unreadable
+from holdfast.events._ranges import seconds, whole
 from holdfast.events.broker import OwnBroker, Publisher, check_colour
 from holdfast.events.dead_letters import described, tell_buried
 from holdfast.events.message import Backlog
@@ -126,11 +127,11 @@ class Relay(Pattern[C], Generic[C]):
         retry_delay: float = DEFAULT_RETRY_DELAY,
         lease: float = DEFAULT_LEASE,
     ) -> None:
-        self.batch_size: int = checks.at_least("batch_size", batch_size, 1)
+        self.batch_size: int = whole("batch_size", batch_size, 1)
         self.poll_interval: float = checks.timeout("poll_interval", poll_interval)
         self.max_attempts: int = checks.at_least("max_attempts", max_attempts, 1)
         self.retry_delay: float = checks.positive("retry_delay", retry_delay)
-        self.lease: float = checks.positive("lease", lease)
+        self.lease: float = seconds("lease", lease)
         self._driver = adopt(client)
         self._store: OutboxStore = store_of(self._driver, "outbox", "Relay")
         check_colour(self._driver, broker, "publish")

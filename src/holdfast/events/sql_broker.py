@@ -16,6 +16,7 @@ from holdfast import checks, signals
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.errors import ConfigurationError
 from holdfast.events._pruning import prune_beside
+from holdfast.events._ranges import seconds, whole
 from holdfast.events.broker import OwnBroker
 from holdfast.events.message import Delivery, Message, check_message
 from holdfast.events.store import Queue, store_of
@@ -76,9 +77,9 @@ class SqlBroker(OwnBroker[C]):
         max_age: float | None = None,
         lease: float = DEFAULT_LEASE,
     ) -> None:
-        self.retention: float = checks.positive("retention", retention)
+        self.retention: float = seconds("retention", retention)
         self.max_age: float | None = _max_age(max_age, retention)
-        self.lease: float = checks.positive("lease", lease)
+        self.lease: float = seconds("lease", lease)
         self._driver = adopt(client)
         if self._driver.dialect not in self._dialects:
             message = f"{type(self).__name__} takes a client of {' or '.join(self._dialects)}, not {self._driver!r}"
@@ -110,7 +111,7 @@ class SqlBroker(OwnBroker[C]):
             yield from self._queue.subscribe(topic, name)
             self._subscribed.add((topic, name))
         # Looking is a read: idle consumers write nothing.
-        deliveries = yield from self._queue.peek(topic, name, limit)
+        deliveries = yield from self._queue.peek(topic, name, whole("limit", limit, 1))
         if not deliveries:
             return []
         cursor = yield from self._queue.claim(topic, name, self._owner, self.lease)
@@ -156,7 +157,7 @@ class MemoryBroker(SqlBroker[C]):
 
 
 def _max_age(max_age: float | None, retention: float) -> float | None:
-    if max_age is None or checks.positive("max_age", max_age) >= retention:
+    if max_age is None or seconds("max_age", max_age) >= retention:
         return max_age
     message = f"max_age={max_age!r} is not legal: give at least retention={retention!r}, or None"
     raise ConfigurationError(message, parameter="max_age")

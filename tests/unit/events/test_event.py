@@ -17,7 +17,9 @@ def test_positions_survive_as_text() -> None:
     assert Position.parse(str(Position(2**63, 7))) == Position(2**63, 7)
 
 
-@pytest.mark.parametrize("text", ["", "1", "1.", ".1", "-1.2", "1.2.3", "1.x", "\u0661.1x"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "1.", ".1", "-1.2", "1.2.3", "1.x", "\u0661.1x", f"{2**64}.1", f"1.{2**63}", "9" * 9999 + ".1"]
+)
 def test_a_text_that_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="position="):
         Position.parse(text)

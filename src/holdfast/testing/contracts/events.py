@@ -193,13 +193,29 @@ class EventStoreContract:
             [Event("x", id=uuid7().upper())],
             [Event("x", {"x": float("nan")})],
             [Event("x", {"x": {1, 2}})],
+            [Event("x", {"x": {1: 2}})],
+            [Event("x", None)],  # type: ignore[arg-type]
+            [Event("x", [("a", 1)])],  # type: ignore[arg-type]
+            [Event("x", metadata=7)],  # type: ignore[arg-type]
         ]:
             error = await caught(lambda: store.append("account", events, expected_version=0))  # noqa: B023
             assert isinstance(error, ConfigurationError), events
-        for stream, expected in [("", 0), ("a\nb", 0), ("account", -1), ("account", None), ("account", True)]:
+        for stream, expected in [
+            ("", 0),
+            ("a\nb", 0),
+            ("account", -1),
+            ("account", None),
+            ("account", True),
+            ("account", 2**63),
+        ]:
             error = await caught(lambda: store.append(stream, [one], expected_version=expected))  # noqa: B023
             assert isinstance(error, ConfigurationError), (stream, expected)
-        assert isinstance(await caught(lambda: store.read("account", limit=0)), ConfigurationError)
+        for wrong in (0, 2**63, 10**30):
+            assert isinstance(await caught(lambda: store.read("account", limit=wrong)), ConfigurationError)  # noqa: B023
+            assert isinstance(await caught(lambda: store.read_all(limit=wrong)), ConfigurationError)  # noqa: B023
+        assert isinstance(await caught(lambda: store.read("account", after_version=2**63)), ConfigurationError)
+        for position in (Position(0, 2**63), Position(2**64, 0), Position(-1, 0)):
+            assert isinstance(await caught(lambda: store.read_all(after=position)), ConfigurationError)  # noqa: B023
         assert await settle(store.read_all()) == []
 
     async def test_an_aggregate_is_what_its_events_say(self, backend: Backend[Any]) -> None:

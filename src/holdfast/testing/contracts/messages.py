@@ -262,6 +262,8 @@ class OutboxContract:
             {"payload": float("inf")},
             {"payload": object()},
             {"key": "x" * 256},
+            {"key": 0},
+            {"key": None},
             {"headers": {"a": 1}},
             {"message_id": ""},
         ]
@@ -269,10 +271,26 @@ class OutboxContract:
             error = await caught(lambda: outbox.add(**{"topic": "t", "payload": 1, **arguments}))  # noqa: B023
             assert isinstance(error, ConfigurationError), arguments
         relay: Any = Relay
-        for options in ({"batch_size": 0}, {"poll_interval": 0}, {"max_attempts": 0}, {"lease": -1}):
+        for options in (
+            {"batch_size": 0},
+            {"batch_size": 2**63},
+            {"poll_interval": 0},
+            {"max_attempts": 0},
+            {"lease": -1},
+            {"lease": 1e300},
+        ):
             error = await caught(lambda: relay(backend, Publisher(backend), **options))  # noqa: B023
             assert isinstance(error, ConfigurationError), options
         assert isinstance(await caught(lambda: relay(backend, object())), ConfigurationError)
+        letters: Any = DeadLetters(backend)
+        for call in (
+            lambda: letters.read(limit=10**30),
+            lambda: letters.read(source="a\0"),
+            lambda: letters.read(source=7),
+            lambda: letters.retry(2**63),
+            lambda: letters.discard(0),
+        ):
+            assert isinstance(await caught(call), ConfigurationError)
         assert (await settle(outbox.backlog())).messages == 0
 
 
