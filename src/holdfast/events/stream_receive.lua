@@ -18,13 +18,14 @@ if ARGV[6] == '1' then
     end
 end
 
--- An entry that MAXLEN removed while it was pending has no fields any more.
+-- An entry that MAXLEN removed while it was pending has no fields any more. XAUTOCLAIM of Redis 6.2 has claimed it
+-- and says false for it; the next receive finds it among its own, with its id.
 local function present(entries)
     local found = {}
     for _, entry in ipairs(entries) do
-        if entry[2] then
+        if entry and entry[2] then
             found[#found + 1] = entry
-        elseif entry[1] then
+        elseif entry then
             redis.call('XACK', KEYS[1], group, entry[1])
         end
     end
