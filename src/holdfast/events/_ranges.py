@@ -13,15 +13,17 @@ CENTURY = 100 * 365.25 * 86_400.0
 
 def whole(parameter: str, value: int, minimum: int) -> int:
     """Return `value` if it is a whole number from `minimum` to 2^63 - 1."""
-    if checks.at_least(parameter, value, minimum) > MOST:
+    number = checks.at_least(parameter, value, minimum)
+    if number > MOST:
         legal = f"a whole number from {minimum} to {MOST}"
-        raise ConfigurationError(f"{parameter}={value!r} is not legal: give {legal}", parameter=parameter)
-    return value
+        raise ConfigurationError(f"{parameter}={checks.shown(value)} is not legal: give {legal}", parameter=parameter)
+    return number
 
 
 def seconds(parameter: str, value: float) -> float:
     """Return `value` if it is more than 0 s and at most a century."""
-    if checks.positive(parameter, value) > CENTURY:
+    duration = checks.positive(parameter, value)
+    if duration > CENTURY:
         legal = f"more than 0 and at most {CENTURY:.0f} seconds, a century"
-        raise ConfigurationError(f"{parameter}={value!r} is not legal: give {legal}", parameter=parameter)
-    return value
+        raise ConfigurationError(f"{parameter}={checks.shown(value)} is not legal: give {legal}", parameter=parameter)
+    return duration

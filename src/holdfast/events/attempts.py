@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from holdfast import signals
+from holdfast import checks, signals
 from holdfast.errors import BackendError, ConfigurationError
 from holdfast.events._endless import backoff
 from holdfast.events._json import Unreadable

@@ -77,7 +77,7 @@ class Position:
 
 
 def _no_position(text: object) -> ConfigurationError:
-    message = f"position={text!r} is not legal: give what str(position) returned"
+    message = f"position={checks.shown(text)} is not legal: give what str(position) returned"
     return ConfigurationError(message, parameter="position")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
+from holdfast import checks
 from holdfast.backends import AsyncClient, SyncClient, adopt
 from holdfast.backends.redis.keys import physical_key
 from holdfast.backends.redis.request import Command, Eval, Script
