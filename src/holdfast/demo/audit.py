@@ -15,12 +15,12 @@ from typing import Any
 
 from holdfast.demo.client import Clients
 from holdfast.demo.evidence import Books, Line
-from holdfast.demo.settings import BULKHEAD_SLOTS, HANG_SECONDS, TIERS, Settings, Tier
+from holdfast.demo.settings import BULKHEAD_SLOTS, HANG_SECONDS, PROVIDER_TIMEOUT, TIERS, Settings, Tier
 
 __all__ = ["audit"]
 
-# A client that waits longer than this has waited for a hanging provider.
-SLOWEST_ANSWER = HANG_SECONDS - 1
+# Who waits longer has no timeout, however busy the machine is.
+LONGEST_WAIT, SLOWEST_ANSWER = 3 * PROVIDER_TIMEOUT, HANG_SECONDS - 1
 # What a worker may ask a dead provider: what was under way when it died, and then its probes, with retries.
 CALLS_UNDER_WAY, PROBES_PER_SECOND = 80, 16
 MOST_FROM_SERVICE = 0.5
@@ -132,8 +132,8 @@ def _answers_expected(books: Books) -> Line:
     answers = Counter(attempt.status for attempt in books.clients.attempts if attempt.status is not None)
     odd = sorted(set(answers) - EXPECTED_ANSWERS)
     detail = f"{answers.total()} answers, legal are {', '.join(map(str, sorted(EXPECTED_ANSWERS)))}"
-    counts = [f"{answers[status]} x {status}" for status in odd]
-    return Line("no client gets an answer it cannot expect", "all", not odd, detail + _some(counts, "others"))
+    others = f"; others: {', '.join(f'{answers[status]} x {status}' for status in odd)}" if odd else ""
+    return Line("no client gets an answer it cannot expect", "all", not odd, detail + others)
 
 
 def _store_equals_provider(books: Books) -> Line:
@@ -247,12 +247,13 @@ def _hiccups_hidden(books: Books) -> Line:
 
 def _answers_in_time(books: Books) -> Line:
     slowest = max((a.received - a.sent for a in books.clients.attempts), default=0.0)
-    detail = f"slowest answer {slowest:.2f} s (at most {SLOWEST_ANSWER:g} s, a hang takes {HANG_SECONDS:g} s)"
+    # A worker that is killed, or loses the order's lock, ends a wait early; so the provider's figure tells more.
+    waited = float(books.provider["longest_wait"])
     return books.line(
         "a provider that hangs does not hang the client",
         "timeout",
-        ok=slowest <= SLOWEST_ANSWER,
-        detail=detail,
+        ok=waited <= LONGEST_WAIT and slowest <= SLOWEST_ANSWER,
+        detail=f"a hang was waited for {waited:.1f} s (at most {LONGEST_WAIT:g} s), slowest answer {slowest:.1f} s",
         shown="hang" in books.provider["moods"],
         takes="a call that hangs, as the third charge does",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from holdfast.demo.settings import BULKHEAD_SLOTS, Settings
+from holdfast.demo.settings import BULKHEAD_SLOTS, PROVIDER_TIMEOUT, Settings
 from holdfast.errors import HoldfastError, LockLost
 from holdfast.resilience import CircuitBreaker, bulkhead, retry, timeout
 
@@ -65,7 +65,7 @@ class ProviderClient:
         if settings.uses("bulkhead"):
             call = bulkhead(max_concurrent=BULKHEAD_SLOTS, max_queue=200, max_wait=3.0)(call)
         if settings.uses("timeout"):
-            call = timeout(2.0)(call)
+            call = timeout(PROVIDER_TIMEOUT)(call)
         if settings.uses("retry"):
             call = retry(max_attempts=4, base_delay=0.05, idempotent=True)(call)
         if settings.uses("breaker"):

@@ -90,6 +90,7 @@ class Provider:
         self.calls_while_down = 0
         self.busy: int = 0
         self.most_busy: int = 0
+        self.longest_wait: float = 0.0
         self._seen: set[str] = set()
         self._guards: dict[str, FenceGuard] = {}
         self.fenced_off: int = 0
@@ -128,6 +129,14 @@ class Provider:
             self.busy -= 1
         await asyncio.sleep(max(0.0, end - time.monotonic()))
 
+    async def hang(self, request: Request) -> None:
+        """Take very long, and note for how long the caller waits for it."""
+        begin = time.monotonic()
+        while (waited := time.monotonic() - begin) < HANG_SECONDS and not await request.is_disconnected():
+            self.longest_wait = max(self.longest_wait, waited)
+            await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(HANG_SECONDS - waited)
+
     def fence(self, order: str, token: int | None) -> None:
         """Refuse callers whose lock on this order has gone to somebody else."""
         if token is None:
@@ -140,7 +149,7 @@ class Provider:
 
     def figures(self) -> dict[str, object]:
         """What the audit asks."""
-        names = ("calls_while_down", "most_busy", "down", "fenced_off")
+        names = ("calls_while_down", "most_busy", "longest_wait", "down", "fenced_off")
         return {name: getattr(self, name) for name in names} | {"moods": dict(self.moods)}
 
 
@@ -190,7 +199,7 @@ async def _charge(provider: Provider, request: Request, key: str, token: int | N
     if mood == "hiccup":
         return JSONResponse({"error": "try again"}, 503)
     if mood == "hang":
-        await asyncio.sleep(HANG_SECONDS)
+        await provider.hang(request)
     else:
         await provider.work(request)
     # Nothing is awaited from here on: the look at the token and the charge are one step.

@@ -6,13 +6,23 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-__all__ = ["BULKHEAD_SLOTS", "HANG_SECONDS", "LONGEST_NAME", "PATTERNS", "TIERS", "Addresses", "Settings", "Tier"]
+__all__ = [
+    "BULKHEAD_SLOTS",
+    "HANG_SECONDS",
+    "LONGEST_NAME",
+    "PATTERNS",
+    "PROVIDER_TIMEOUT",
+    "TIERS",
+    "Addresses",
+    "Settings",
+    "Tier",
+]
 
 # Most characters of an order's or an account's name. The names of keys, locks and streams are made of them by a
 # prefix, and have at most 255.
 LONGEST_NAME = 200
-# How long a call of the provider takes that hangs.
-HANG_SECONDS = 20.0
+# How long a call of the provider takes that hangs, and how long a worker waits for one.
+HANG_SECONDS, PROVIDER_TIMEOUT = 20.0, 2.0
 # How many calls of the provider a worker may have under way.
 BULKHEAD_SLOTS = 8
 # What can be left out with --without, and what then goes wrong.

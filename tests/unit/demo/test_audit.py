@@ -68,6 +68,7 @@ def true_books() -> Books:
         provider={
             "calls_while_down": 40,
             "most_busy": 14,
+            "longest_wait": 2.1,
             "fenced_off": 0,
             "moods": {"hiccup": 1, "hang": 1, "lost": 1, "fine": 6},
         },
@@ -245,6 +246,7 @@ FRAUDS = [
     Fraud("the dead provider is called all the time", ALONE, provider(calls_while_down=1000)),
     Fraud("its error reaches a client after the outage", HICCUPS, more(502, "provider-failed")),
     Fraud("its error reaches a client before the outage", HICCUPS, more(502, "provider-failed", sent=5.0)),
+    Fraud("a hanging call is waited for", HANGS, provider(longest_wait=12.3)),
     Fraud("an answer after 25 s", HANGS, more(503, seconds=25.0)),
     Fraud("no answer for 25 s", HANGS, more(None, seconds=25.0)),
     Fraud("17 charges at once", FLOODED, provider(most_busy=17)),
