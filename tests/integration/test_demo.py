@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,7 +19,8 @@ import httpx
 import pytest
 
 from holdfast.demo.orders import SHIPPED
-from holdfast.demo.settings import PATTERNS
+from holdfast.demo.provider import Provider
+from holdfast.demo.settings import PATTERNS, Addresses, Settings
 
 pytestmark = [
     # Each starts six processes of its own: one demo at a time.
@@ -192,6 +194,29 @@ def processes_that_name(folder: Path) -> list[str]:
         with contextlib.suppress(OSError):
             lines.append(file.read_text().replace("\0", " "))
     return [line for line in lines if str(folder) in line]
+
+
+class Caller:
+    """A request whose sender may hang up."""
+
+    gone = False
+
+    async def is_disconnected(self) -> bool:
+        return self.gone
+
+
+async def test_who_takes_the_place_of_a_caller_that_hung_up_is_no_flood(tmp_path: Path) -> None:
+    """The provider notices a caller's end a moment late, and must not count both."""
+    provider = Provider(Settings(tmp_path, Addresses("", "", "", provider_port=1, worker_ports=(2, 3))))
+    callers: list[Any] = [Caller() for _ in range(8)]
+    calls = [asyncio.create_task(provider.work(caller)) for caller in callers]
+    await asyncio.sleep(0.15)  # by now all are counted, and none is done
+    callers[0].gone = True
+    successor: Any = Caller()
+    await asyncio.gather(*calls, provider.work(successor))
+    provider.ledger.close()
+    assert provider.most_busy == 8
+    assert provider.busy == 0
 
 
 def test_every_pattern_has_a_line() -> None:

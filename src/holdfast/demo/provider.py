@@ -27,10 +27,11 @@ from holdfast.locks import FenceGuard
 
 __all__ = ["create_app"]
 
-WORK_SECONDS = (0.1, 0.3)
+WORK_SECONDS = (0.2, 0.4)
 LOOK_EVERY = 0.02
-# Who hung up, perhaps to try again at once, is noticed at its next look: nobody is counted before that.
-SETTLED_LOOKS = 2
+# Who hung up is noticed at the next look. The call that takes its place, perhaps at once, is counted from a later look
+# of its own on, so that the two are never counted side by side.
+COUNTED_AT = 3
 # Of so many first tries one goes wrong in this way, counted so that small runs have bad luck, too.
 ONE_HANGS_IN, ONE_IS_LOST_IN, ONE_HICCUP_IN = 25, 33, 10
 FIRST_HANG, FIRST_LOST, FIRST_HICCUP = 3, 7, 5
@@ -62,6 +63,10 @@ class Ledger:
     def write(self, **entry: object) -> None:
         """Add a line."""
         self._file.write(json.dumps({"at": time.time(), **entry}) + "\n")
+
+    def close(self) -> None:
+        """Close the file; every line is in it already."""
+        self._file.close()
 
     def of_key(self, key: str) -> Charge | None:
         """The charge made with this key."""
@@ -115,18 +120,18 @@ class Provider:
         return mood
 
     async def work(self, request: Request) -> None:
-        """Take the time that a charge takes; a caller who hung up is no longer counted."""
+        """Take the time that a charge takes, and count who waits for it."""
         end = time.monotonic() + self.random.uniform(*WORK_SECONDS)
-        self.busy += 1
+        looks = 0
         try:
-            looks = 0
-            while time.monotonic() < end and not await request.is_disconnected():
-                await asyncio.sleep(LOOK_EVERY)
+            while (time.monotonic() < end or looks < COUNTED_AT) and not await request.is_disconnected():
                 looks += 1
-                if looks > SETTLED_LOOKS:
+                if looks == COUNTED_AT:
+                    self.busy += 1
                     self.most_busy = max(self.most_busy, self.busy)
+                await asyncio.sleep(LOOK_EVERY)
         finally:
-            self.busy -= 1
+            self.busy -= looks >= COUNTED_AT
         await asyncio.sleep(max(0.0, end - time.monotonic()))
 
     async def hang(self, request: Request) -> None:
