@@ -109,8 +109,8 @@ class Director:
         stalled.unlink(missing_ok=True)
 
     async def _provider_outage(self) -> None:
+        begin = time.monotonic()  # before it is: its first refusals come before its answer to this
         await self._switch_provider("on")
-        begin = time.monotonic()
         self.provider = "DOWN"
         self._view.say(f"the provider is down for {OUTAGE_SECONDS:g} s")
         await asyncio.sleep(OUTAGE_SECONDS)

@@ -82,3 +82,23 @@ async def test_without_an_outbox_the_workers_are_cut_at_the_worst() -> None:
     workers = ["worker-1 at the worst", "worker-2 at the worst", "worker-1 at the worst"]
     assert day.done == ["outage", workers[0], "consumer at the worst", *workers[1:]]
     assert "the relay has nothing to do" in day.out.getvalue()
+
+
+async def test_the_outage_spans_every_moment_in_which_the_provider_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is down before it has said so, and up when it has: what it refuses meanwhile belongs to the outage."""
+    now = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr("holdfast.demo.director.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("holdfast.demo.director.asyncio.sleep", sleep)
+    nobody: Any = None
+    director = Director(SETTINGS, nobody, nobody, View(io.StringIO()))
+
+    async def slowly(_: str) -> None:
+        now[0] += 1.0
+
+    monkeypatch.setattr(director, "_switch_provider", slowly)
+    await director._provider_outage()
+    assert director.outage == (0.0, 5.0)
