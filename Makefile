@@ -7,8 +7,8 @@ SHELL := /bin/sh
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# Parallel test processes; each starts servers of its own.
-WORKERS ?= 2
+# Parallel test processes; each starts servers of its own. One more than cores, because tests mostly wait.
+WORKERS ?= 3
 ARGS ?=
 # The demo needs little, unless other backends than the embedded one are asked for.
 DEMO_STAMP := $(if $(findstring --backend,$(ARGS)),.setup,.demo)

@@ -28,6 +28,9 @@ from holdfast.locks import FenceGuard
 __all__ = ["create_app"]
 
 WORK_SECONDS = (0.2, 0.4)
+# While the clients rush it has a slow spell, so that calls pile up on every machine: keys from and to, of so many.
+SLOW_SECONDS = (0.6, 0.8)
+SLOW_FROM, SLOW_TO, SLOW_OF = 75, 125, 170
 LOOK_EVERY = 0.02
 # Who hung up is noticed at the next look. The call that takes its place, perhaps at once, is counted from a later look
 # of its own on, so that the two are never counted side by side.
@@ -111,7 +114,9 @@ class Provider:
             return "hang"
         if number % ONE_IS_LOST_IN == FIRST_LOST:
             return "lost"
-        return "hiccup" if number % ONE_HICCUP_IN == FIRST_HICCUP else "fine"
+        if number % ONE_HICCUP_IN == FIRST_HICCUP:
+            return "hiccup"
+        return "slow" if SLOW_FROM <= number % SLOW_OF < SLOW_TO else "fine"
 
     def sees(self, key: str) -> str:
         """Decide how this call goes, and note it."""
@@ -119,9 +124,9 @@ class Provider:
         self.moods[mood] += 1
         return mood
 
-    async def work(self, request: Request) -> None:
+    async def work(self, request: Request, *, slow: bool) -> None:
         """Take the time that a charge takes, and count who waits for it."""
-        end = time.monotonic() + self.random.uniform(*WORK_SECONDS)
+        end = time.monotonic() + self.random.uniform(*(SLOW_SECONDS if slow else WORK_SECONDS))
         looks = 0
         try:
             while (time.monotonic() < end or looks < COUNTED_AT) and not await request.is_disconnected():
@@ -206,7 +211,7 @@ async def _charge(provider: Provider, request: Request, key: str, token: int | N
     if mood == "hang":
         await provider.hang(request)
     else:
-        await provider.work(request)
+        await provider.work(request, slow=mood == "slow")
     # Nothing is awaited from here on: the look at the token and the charge are one step.
     provider.fence(body["order"], token)
     charge = provider.ledger.of_key(key)
