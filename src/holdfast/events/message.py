@@ -11,7 +11,17 @@ from holdfast import checks
 from holdfast.errors import ConfigurationError
 from holdfast.events import _json
 
-__all__ = ["Backlog", "DeadLetter", "Delivery", "Message", "check_headers", "check_message", "legal", "read_message"]
+__all__ = [
+    "Backlog",
+    "DeadLetter",
+    "Delivery",
+    "Message",
+    "check_headers",
+    "check_labels",
+    "check_message",
+    "legal",
+    "read_message",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,12 @@ class DeadLetter:
 
 def check_message(message: Message) -> None:
     """Refuse a message that not every store and broker can hold, with a `ConfigurationError`."""
+    check_labels(message)
+    _json.encode("payload", message.payload)
+
+
+def check_labels(message: Message) -> None:
+    """Refuse all but a payload that is not JSON-able, for callers that encode it anyway before they send anything."""
     checks.key("message id", message.id)
     checks.key("topic", message.topic)
     if message.key != "":
@@ -86,7 +102,6 @@ def check_message(message: Message) -> None:
     check_headers(message.headers)
     if isinstance(message.payload, _json.Unreadable):
         raise ConfigurationError(f"payload is not legal: {message.payload.why}", parameter="payload")
-    _json.encode("payload", message.payload)
 
 
 def check_headers(headers: Any) -> Mapping[str, str]:

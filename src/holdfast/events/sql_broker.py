@@ -18,7 +18,7 @@ from holdfast.errors import ConfigurationError
 from holdfast.events._pruning import prune_beside
 from holdfast.events._ranges import seconds, whole
 from holdfast.events.broker import OwnBroker
-from holdfast.events.message import Delivery, Message, check_message
+from holdfast.events.message import Delivery, Message, check_labels
 from holdfast.events.store import Queue, store_of
 from holdfast.operations import Async, C, Steps, Sync, operation
 
@@ -96,7 +96,7 @@ class SqlBroker(OwnBroker[C]):
             ConfigurationError: one of them is not legal; nothing was sent.
         """
         for message in messages:
-            check_message(message)
+            check_labels(message)
         if messages:
             yield from self._queue.publish(messages)
         for topic, added in Counter(message.topic for message in messages).items():
