@@ -124,7 +124,7 @@ class Provider:
         self.moods[mood] += 1
         return mood
 
-    async def work(self, request: Request, *, slow: bool) -> None:
+    async def work(self, request: Request, *, slow: bool = False) -> None:
         """Take the time that a charge takes, and count who waits for it."""
         end = time.monotonic() + self.random.uniform(*(SLOW_SECONDS if slow else WORK_SECONDS))
         looks = 0
