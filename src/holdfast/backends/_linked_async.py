@@ -52,7 +52,7 @@ class LinkedAsync(SqlAsync):
     ) -> None:
         super().__init__(place, timeout=timeout, clock=clock, random=random)
         self.links = links
-        self.one_connection = isinstance(links, AsyncSingle)
+        self.one_connection: bool = isinstance(links, AsyncSingle)
         self.explain = explain
 
     async def query(self, request: Query[T]) -> T:

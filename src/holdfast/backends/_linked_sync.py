@@ -51,7 +51,7 @@ class LinkedSync(SqlSync):
     ) -> None:
         super().__init__(place, timeout=timeout, clock=clock, random=random)
         self.links = links
-        self.one_connection = isinstance(links, SyncSingle)
+        self.one_connection: bool = isinstance(links, SyncSingle)
         self.explain = explain
 
     def query(self, request: Query[T]) -> T:

@@ -100,7 +100,7 @@ class SqlSync(SyncBackend):
 class JoinedSync(SqlSync):
     """An open transaction as a backend for blocking code."""
 
-    one_connection = True
+    one_connection: bool = True
 
     def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` so that an exception undoes just them."""
@@ -151,7 +151,7 @@ class SqlAsync(AsyncBackend):
 class JoinedAsync(SqlAsync):
     """An open transaction as a backend for asyncio code."""
 
-    one_connection = True
+    one_connection: bool = True
 
     async def atomic(self, steps: Callable[[], Steps[T]]) -> T:
         """Carry out `steps()` so that an exception undoes just them."""

@@ -85,8 +85,8 @@ class Waiting:
     def __init__(self, inbox: Inbox, pending: Pending) -> None:
         self._inbox = inbox
         self._number = pending.number
-        self.attempts = pending.attempts
-        self.message = pending.message
+        self.attempts: int = pending.attempts
+        self.message: Message = pending.message
 
     def take(self) -> Steps[Arrival]:
         """Take it out; a duplicate if another process did."""

@@ -54,7 +54,7 @@ class SimulatedBackend(Backend[Any]):
         simulator = process.simulator
         super().__init__("simulated://", timeout=REQUEST_TIMEOUT, clock=simulator.clock, random=simulator.random)
         self._process = process
-        self.label = process.name
+        self.label: str | None = process.name
 
     def run(self, steps: Steps[T]) -> Steps[T]:
         """Hand the steps to the process that asked."""

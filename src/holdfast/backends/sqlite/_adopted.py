@@ -29,7 +29,7 @@ class SqliteAdopted(SqlSync):
     """
 
     dialect = "sqlite"
-    one_connection = True
+    one_connection: bool = True
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__("sqlite3.Connection")
