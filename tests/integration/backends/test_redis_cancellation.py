@@ -124,13 +124,14 @@ async def test_the_release_after_a_cancelled_acquire_does_not_overtake_it(
 async def test_a_cancelled_write_gives_its_connection_back(redis_url: str) -> None:
     backend = connect("async", redis_url)
     assert isinstance(backend, RedisAsync)
+    assert await backend.eval(increase()) == 1, "so that the server knows the script"
     before = await backend.command(Command(["CLIENT", "ID"], writes=False))
     task = asyncio.create_task(backend.eval(increase()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await backend.eval(increase()) == 2
+    assert await backend.eval(increase()) == 3
     assert await backend.command(Command(["CLIENT", "ID"], writes=False)) == before
     await backend.aclose()
 
