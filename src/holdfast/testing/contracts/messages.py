@@ -34,7 +34,8 @@ __all__ = ["BrokerContract", "ConsumerContract", "OutboxContract", "RetentionCon
 LONG = 30.0
 SHORT = 1.0
 # Valid JSON that no parser reads with a stack of the usual size.
-TOO_DEEP = "[" * 3000 + "]" * 3000
+# Deeper than any supported Python decodes, and not too deep for PostgreSQL to keep.
+TOO_DEEP = "[" * 10_500 + "]" * 10_500
 MAKE_UNREADABLE = "update holdfast_{} set payload = '{}' where position = {}"
 
 
